@@ -1,0 +1,1 @@
+"""The `simshard` command, a file a group of commands."""

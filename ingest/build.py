@@ -1,0 +1,188 @@
+"""The pipeline from pair files to a published snapshot, readable top to bottom."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from simshard.ingest.catalogue import Catalogue, read_catalogue
+from simshard.ingest.intake import Intake, read_pairs
+from simshard.ingest.shuffle import (
+    PartitionJob,
+    ShardJob,
+    SparseJob,
+    WrittenShard,
+    make_plan,
+    partition,
+    rewrite_sparse,
+    write_shard,
+)
+from simshard.ingest.sources import STDIN
+from simshard.ingest.tasks import Progress, run
+from simshard.shards.errors import InputError, StoreError
+from simshard.shards.items import write_items
+from simshard.shards.manifest import Encoding, Manifest
+from simshard.shards.store import Staging, Store
+
+MEMORY = 512 << 20
+LEAST_MEMORY = 16 << 20
+_LARGEST_PIECE = 16 << 20
+_LEAST_PIECE = 1 << 16
+_INLINE_PAIRS = 300_000
+
+
+@dataclass(frozen=True)
+class IngestOptions:
+    """What `simshard ingest` was asked for; `memory` bounds the working memory of all workers together, in bytes.
+
+    workers: processes or Ray tasks at a time; None: as many as cores, and none where the input is small.
+    """
+
+    format: str | None = None
+    fields: tuple[str, ...] | None = None
+    items: str | None = None
+    id_column: str | None = None
+    title_column: str | None = None
+    directed: bool = False
+    shards: int = 2
+    encoding: Encoding | None = None
+    memory: int = MEMORY
+    workers: int | None = None
+    activate: bool = True
+
+    def workers_for(self, small: bool) -> int:
+        """How many workers to use for a phase."""
+        return self.workers or (1 if small else _cores())
+
+    @property
+    def share(self) -> int:
+        """One worker's share of the memory, in bytes."""
+        return self.memory // self.workers_for(small=False)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ingest(paths: list[str], store: Store, options: IngestOptions, progress: Progress) -> Manifest:
+    """Build, publish and (unless told otherwise) activate a snapshot of the pairs in the files; its manifest.
+
+    Raises InputError with file and place for the first fault of the input; then nothing was published.
+    """
+    if options.memory < LEAST_MEMORY:
+        raise InputError(f"--memory: at least {LEAST_MEMORY >> 20} MB are needed")
+    if paths.count(STDIN) > 1:
+        raise InputError("stdin (-) can be read only once")
+    catalogue = None
+    if options.items:
+        catalogue = read_catalogue(options.items, options.id_column, options.title_column)
+    try:
+        with store.stage() as staging:
+            manifest = _build(paths, staging, catalogue, options, progress)
+            staging.publish(manifest)
+    except OSError as error:
+        raise StoreError(f"{error.filename or store.root}: {error.strerror or error}; nothing was published") from error
+    if options.activate:
+        store.activate(manifest.name)
+    return manifest
+
+
+def _build(
+    paths: list[str], staging: Staging, catalogue: Catalogue | None, options: IngestOptions, progress: Progress
+) -> Manifest:
+    scratch = staging.folder / "scratch"
+    scratch.mkdir()
+    piece = max(min(options.share // 16, _LARGEST_PIECE), _LEAST_PIECE)
+    intake = Intake(scratch, options.directed, piece, options.workers_for)
+    known = (options.items or "", catalogue.ids) if catalogue else None
+    read_pairs(paths, intake, options.format, options.fields, known, progress)
+    spills = intake.spills
+    pairs = sum(spill.pairs for spill in spills)
+    workers = options.workers_for(small=pairs < _INLINE_PAIRS)
+
+    ids, degrees = _in_row_order(*intake.degrees.merged(), catalogue)
+    items_file = write_items(staging.folder, ids, _attributes(catalogue, len(ids)))
+    possible = len(ids) * (len(ids) - 1) // (1 if options.directed else 2)
+    encoding = options.encoding or ("dense" if 2 * pairs >= possible else "sparse")
+    plan = make_plan(degrees, encoding, options.shards, options.share // 2)
+
+    progress.phase("Partitioning", "pairs", pairs)
+    jobs = [PartitionJob(s.path, s.pairs, staging.folder, plan.bucket_bounds, options.directed) for s in spills]
+    partitions = []
+    for done, spilled in zip(run(partition, jobs, workers), spills, strict=True):
+        partitions.append(done)
+        progress.advance(spilled.pairs)
+
+    progress.phase("Writing", "rows", len(ids))
+    shards = []
+    for written in run(
+        write_shard, [ShardJob(plan, i, staging.folder, partitions) for i in range(len(plan.shard_bounds) - 1)], workers
+    ):
+        shards.append(written)
+        progress.advance(written.info.row_stop - written.info.row_start)
+    shutil.rmtree(scratch)
+
+    entries = sum(shard.info.entries for shard in shards)
+    unique = entries if options.directed else entries // 2
+    manifest = Manifest(
+        name=staging.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        encoding=encoding,
+        items=len(ids),
+        pairs=unique,
+        directed=options.directed,
+        score_abs_max=max(shard.score_abs_max for shard in shards),
+        batch_rows=plan.batch_rows,
+        items_file=items_file,
+        shards=tuple(shard.info for shard in shards),
+        source={"files": ["stdin" if path == STDIN else path for path in paths], "items": options.items},
+        options={key: value for key, value in asdict(options).items() if key not in ("items", "workers")},
+        dropped={"self_pairs": sum(s.self_pairs for s in spills), "duplicates": pairs - unique},
+    )
+    if encoding == "dense" and options.encoding is None and 2 * unique < possible:
+        # More than half of the records, but repeated ones: the guess from their number was wrong.
+        return _as_sparse(staging.folder, manifest, workers)
+    return manifest
+
+
+def _as_sparse(folder: Path, manifest: Manifest, workers: int) -> Manifest:
+    target = folder / "sparse"
+    target.mkdir()
+    jobs = [SparseJob(folder, manifest, i, target) for i in range(len(manifest.shards))]
+    shards: list[WrittenShard] = list(run(rewrite_sparse, jobs, workers))
+    for shard in shards:
+        os.replace(target / shard.info.file, folder / shard.info.file)
+    target.rmdir()
+    return replace(manifest, encoding="sparse", shards=tuple(shard.info for shard in shards))
+
+
+def _in_row_order(
+    ids: pa.Array, degrees: NDArray[np.int64], catalogue: Catalogue | None
+) -> tuple[pa.Array, NDArray[np.int64]]:
+    """All ids in row order, the catalogue's first, the rest ascending, with the degree of each."""
+    order = pc.sort_indices(ids).to_numpy()
+    if catalogue is None:
+        return ids.take(order), degrees[order]
+    rest = ids.take(order)
+    rest = rest.filter(pc.invert(pc.is_in(rest, value_set=catalogue.ids)))
+    all_ids = pa.concat_arrays([catalogue.ids, rest])
+    all_degrees = np.zeros(len(all_ids), dtype=np.int64)
+    all_degrees[pc.index_in(ids, value_set=all_ids).to_numpy()] = degrees
+    return all_ids, all_degrees
+
+
+def _attributes(catalogue: Catalogue | None, items: int) -> dict[str, pa.Array]:
+    """The catalogue's columns, null for the items that only pairs name."""
+    if catalogue is None:
+        return {}
+    missing = items - len(catalogue.ids)
+    columns = catalogue.attributes.items()
+    return {name: pa.concat_arrays([column, pa.nulls(missing, column.type)]) for name, column in columns}

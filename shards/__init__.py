@@ -1,0 +1,1 @@
+"""One id-range of the matrix: at rest, in memory, on a node."""

@@ -1,0 +1,277 @@
+"""Shard files: Arrow IPC, one row an item, in record batches of a fixed number of rows.
+
+sparse: `neighbors: large_list<uint32>` (rows, best score first, ties by ascending row), `scores: large_list<float32>`.
+dense:  `scores: fixed_size_list<float32>[N]` (position = row; a missing pair is null over +0.0) and the best
+        min(256, N-1) of each row as `top: fixed_size_list<uint32>`, `top_scores: fixed_size_list<float32>`.
+"""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from simshard.shards.errors import CorruptFile
+from simshard.shards.manifest import Encoding, FileInfo, HashedFile, Manifest, ShardInfo
+from simshard.shards.query import Hits, Partial, Query, Rows, at_least, best, gather, truncate
+
+TOP = 256
+BATCH_ROWS = 256
+MISSING = np.float32(np.nan)
+
+
+def top_size(items: int) -> int:
+    """How many of a dense row's best are stored beside it."""
+    return max(min(TOP, items - 1), 1)
+
+
+class ShardWriter:
+    """Writes one shard, batch by batch, in row order; memory stays at about one batch."""
+
+    def __init__(self, path: Path, encoding: Encoding, items: int, row_start: int) -> None:
+        self.row = self.row_start = row_start
+        self.entries = 0
+        self.score_abs_max = 0.0
+        self._items = items
+        if encoding == "dense":
+            top = top_size(items)
+            fields = {
+                "scores": pa.list_(pa.float32(), items),
+                "top": pa.list_(pa.uint32(), top),
+                "top_scores": pa.list_(pa.float32(), top),
+            }
+        else:
+            fields = {"neighbors": pa.large_list(pa.uint32()), "scores": pa.large_list(pa.float32())}
+        self._sink = HashedFile(path)
+        self._schema = pa.schema(fields.items())
+        self._writer = pa.ipc.new_file(pa.PythonFile(self._sink, mode="w"), self._schema)
+
+    def write_dense(self, scores: NDArray[np.float32]) -> None:
+        """Append a batch: float32 (R, N), NaN where there is no pair, overwritten with +0.0."""
+        count, items = scores.shape
+        top = top_size(items)
+        top_rows = np.zeros((count, top), dtype=np.uint32)
+        top_scores = np.zeros((count, top), dtype=np.float32)
+        top_used = np.zeros((count, top), dtype=np.bool_)
+        present = ~np.isnan(scores)
+        np.copyto(scores, 0.0, where=~present)
+        for i in range(count):
+            rows = np.flatnonzero(present[i])
+            values = scores[i] if len(rows) == items else scores[i][rows]
+            chosen = best(values, top)
+            top_rows[i, : len(chosen)] = rows[chosen]
+            top_scores[i, : len(chosen)] = values[chosen]
+            top_used[i, : len(chosen)] = True
+        self._count(scores, int(present.sum()))
+        self._write(
+            count,
+            _fixed_list(scores, present),
+            _fixed_list(top_rows, top_used),
+            _fixed_list(top_scores, top_used),
+        )
+
+    def write_sparse(self, offsets: NDArray[np.int64], neighbors: Rows, scores: NDArray[np.float32]) -> None:
+        """Append a batch: row i has entries offsets[i]:offsets[i+1], best score first, ties by ascending row."""
+        self._count(scores, len(neighbors))
+        bounds = pa.array(offsets, pa.int64())
+        self._write(
+            len(offsets) - 1,
+            pa.LargeListArray.from_arrays(bounds, pa.array(neighbors)),
+            pa.LargeListArray.from_arrays(bounds, pa.array(scores)),
+        )
+
+    def _count(self, scores: NDArray[np.float32], entries: int) -> None:
+        self.entries += entries
+        if scores.size:
+            self.score_abs_max = max(self.score_abs_max, float(scores.max()), -float(scores.min()))
+
+    def _write(self, rows: int, *columns: pa.Array) -> None:
+        self._writer.write_batch(pa.record_batch(list(columns), schema=self._schema))
+        self.row += rows
+
+    def close(self) -> ShardInfo:
+        """Finish the file, forced to disk; what the manifest says of it."""
+        self._writer.close()
+        self._sink.close()
+        info: FileInfo = self._sink.info()
+        return ShardInfo(info.file, info.bytes, info.checksum, self.row_start, self.row, self.entries)
+
+
+def _fixed_list(values: NDArray[Any], used: NDArray[np.bool_]) -> pa.FixedSizeListArray:
+    nulls = used.size - int(used.sum())
+    validity = None if not nulls else pa.py_buffer(np.packbits(used, bitorder="little"))
+    kind = pa.from_numpy_dtype(values.dtype)
+    flat = pa.Array.from_buffers(kind, values.size, [validity, pa.py_buffer(values)], null_count=nulls)
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+class ShardReader:
+    """One shard, memory-mapped: its pages are shared with every process that maps the same file.
+
+    Raises CorruptFile where the file is not the shard that the manifest describes. Checksums are for the caller.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, index: int) -> None:
+        info = manifest.shards[index]
+        path = folder / info.file
+        self.row_start, self.row_stop = info.row_start, info.row_stop
+        self.items, self.dense = manifest.items, manifest.encoding == "dense"
+        self._batch_rows = manifest.batch_rows
+        try:
+            with open(path, "rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            names = ("scores", "top", "top_scores") if self.dense else ("neighbors", "scores")
+            self._places = self._locate(names)
+        except (pa.ArrowInvalid, OSError, ValueError, KeyError) as error:
+            raise CorruptFile(f"{path}: not a shard of this snapshot ({error})") from error
+
+    def _locate(self, names: tuple[str, ...]) -> NDArray[np.int64]:
+        """Byte offsets of every batch's buffers in the map, int64 (batches, 2 a column): values with their validity
+        (dense, -1 where all are valid) or offsets with values (sparse). Plain numbers, so a million rows cost little.
+        """
+        base = pa.py_buffer(self._map)
+        file = pa.ipc.open_file(base)
+        rows = 0
+        places = []
+        for i in range(file.num_record_batches):
+            batch = file.get_batch(i)
+            if len(batch) != min(self._batch_rows, self.row_stop - self.row_start - rows):
+                raise ValueError(f"batch {i} has {len(batch)} rows")
+            rows += len(batch)
+            place: list[int] = []
+            for name in names:
+                column = batch.column(name)
+                if self.dense:
+                    size = self.items if name == "scores" else top_size(self.items)
+                    if column.type.list_size != size:
+                        raise ValueError(f"{name} holds {column.type.list_size} a row")
+                    validity, values = column.values.buffers()
+                    place += (values.address, validity.address if validity else -1)
+                else:
+                    _, offsets, _, values = column.buffers()
+                    place += (offsets.address, values.address if values else base.address)
+            places.append([p if p < 0 else p - base.address for p in place])
+        if rows != self.row_stop - self.row_start:
+            raise ValueError(f"{rows} rows where {self.row_stop - self.row_start} are expected")
+        return np.array(places, dtype=np.int64)
+
+    def _slots(self, row: int, column: int, size: int, dtype: type) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """A dense column of one row: `size` values as a view, and which of them are used (None: all)."""
+        batch, within = divmod(row - self.row_start, self._batch_rows)
+        values_at, validity_at = self._places[batch, 2 * column : 2 * column + 2].tolist()
+        first = within * size
+        values = np.frombuffer(self._map, dtype, size, values_at + 4 * first)
+        if validity_at < 0:
+            return values, None
+        byte, bit = divmod(first, 8)
+        packed = np.frombuffer(self._map, np.uint8, (bit + size + 7) // 8, validity_at + byte)
+        used = np.unpackbits(packed, bitorder="little")[bit : bit + size]
+        return values, used.view(np.bool_)
+
+    def _list(self, row: int) -> tuple[Rows, NDArray[np.float32]]:
+        batch, within = divmod(row - self.row_start, self._batch_rows)
+        offsets_at, neighbors_at, _, scores_at = self._places[batch].tolist()
+        start, stop = np.frombuffer(self._map, np.int64, 2, offsets_at + 8 * within).tolist()
+        neighbors = np.frombuffer(self._map, np.uint32, stop - start, neighbors_at + 4 * start)
+        return neighbors, np.frombuffer(self._map, np.float32, stop - start, scores_at + 4 * start)
+
+    def _top(self, row: int) -> tuple[Rows, NDArray[np.float32], bool]:
+        """Best neighbors of a row with their scores, best first, and whether they are all that it has."""
+        if not self.dense:
+            return *self._list(row), True
+        rows, used = self._slots(row, 1, top_size(self.items), np.uint32)
+        scores, _ = self._slots(row, 2, top_size(self.items), np.float32)
+        if used is None:
+            return rows, scores, len(rows) >= self.items - 1
+        count = int(used.sum())
+        return rows[:count], scores[:count], True
+
+    def neighbors(self, row: int) -> tuple[Rows, NDArray[np.float32]]:
+        """All neighbors of a row of this shard with their scores, best first, ties by ascending row."""
+        if not self.dense:
+            return self._list(row)
+        scores, used = self._slots(row, 0, self.items, np.float32)
+        rows = np.arange(self.items, dtype=np.uint32) if used is None else np.flatnonzero(used).astype(np.uint32)
+        order = best(scores[rows], len(rows))
+        return rows[order], scores[rows][order]
+
+    def quick(self, query: Query) -> bool:
+        """Whether `search` reads the stored best of one row only (no page of the matrix can be touched)."""
+        if len(query.rows) != 1 or query.negative[0]:
+            return False
+        return not self.dense or query.offset + query.limit + len(query.exclude) <= top_size(self.items)
+
+    def search(self, query: Query) -> Hits:
+        """The hits of a query whose every seed lies in this shard."""
+        if len(query.rows) == 1 and not query.negative[0]:
+            hits = self._search_top(query)
+            if hits is not None:
+                return hits
+        return truncate(self.partial(query), query)
+
+    def _search_top(self, query: Query) -> Hits | None:
+        """Hits of one positive seed from the stored best, or None where those do not reach far enough."""
+        rows, scores, complete = self._top(int(query.rows[0]))
+        values = query.contribution(0, scores)
+        needed = query.offset + query.limit
+        reach = needed + len(query.exclude)
+        keep = ~np.isin(rows[:reach], query.exclude)
+        passed = True
+        if query.score_threshold is not None:
+            enough = at_least(values[:reach], query.score_threshold)
+            passed = bool(enough.all())
+            keep &= enough
+        chosen = np.flatnonzero(keep)[query.offset : needed]
+        if passed and not complete and reach > len(rows) and len(chosen) < query.limit:
+            return None
+        return Hits(rows[chosen], values[chosen])
+
+    def partial(self, query: Query) -> Partial:
+        """What the query's seeds, all of this shard, contribute to every candidate."""
+        if not self.dense:
+            return self._partial_sparse(query)
+        present = np.zeros(self.items, dtype=np.bool_)
+        best_of = query.strategy == "best_score"
+        fills = (-np.inf, -np.inf) if best_of else (0.0,)
+        columns = tuple(np.full(self.items, fill) for fill in fills)
+        for i, row in enumerate(query.rows.tolist()):
+            scores, used = self._slots(row, 0, self.items, np.float32)
+            values = query.contribution(i, scores)
+            if used is None:
+                used = np.ones(self.items, dtype=np.bool_)
+            present |= used
+            if best_of:
+                column = columns[int(query.negative[i])]
+                np.maximum(column, values, out=column, where=used)
+            else:
+                np.add(columns[0], values, out=columns[0])
+        return Partial(query.strategy, None, present, columns)
+
+    def _partial_sparse(self, query: Query) -> Partial:
+        lists = [self._list(row) for row in query.rows.tolist()]
+        rows = np.concatenate([neighbors for neighbors, _ in lists]) if lists else np.empty(0, np.uint32)
+        parts = [query.contribution(i, scores) for i, (_, scores) in enumerate(lists)]
+        values = np.concatenate(parts) if parts else np.empty(0)
+        if query.strategy == "sum_scores":
+            return gather(query.strategy, rows, (values,))
+        negative = np.repeat(query.negative, [len(part) for part in parts])
+        columns = (np.where(negative, -np.inf, values), np.where(negative, values, -np.inf))
+        return gather(query.strategy, rows, columns)
+
+    def scores(self, rows: Rows, columns: Rows) -> NDArray[np.float32]:
+        """Scores of rows of this shard (R,) with any rows (C,), all different: float32 (R, C), NaN where there is no pair."""
+        found = np.full((len(rows), len(columns)), MISSING)
+        order = np.argsort(columns)
+        for i, row in enumerate(rows.tolist()):
+            if self.dense:
+                values, used = self._slots(row, 0, self.items, np.float32)
+                found[i] = values[columns] if used is None else np.where(used[columns], values[columns], MISSING)
+                continue
+            neighbors, values = self._list(row)
+            wanted = np.flatnonzero(np.isin(neighbors, columns))
+            found[i, order[np.searchsorted(columns, neighbors[wanted], sorter=order)]] = values[wanted]
+        return found

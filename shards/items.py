@@ -1,0 +1,124 @@
+"""The item table of a snapshot: ids, titles, attributes, and the index from id to row.
+
+`items.arrow` is one record batch in row order: `id` (int64 or string), `title` where there is one, a column for each
+attribute (string, int64, float64, list<string>), and the id index: `_index_key` ascending (the id, or XXH3-64 of a
+string id's UTF-8) with `_index_row` beside it. The columns stay mapped; no Python object is kept per item.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from simshard.shards.errors import CorruptFile, InputError
+from simshard.shards.manifest import ITEMS, FileInfo, HashedFile
+
+RESERVED = "_index_"
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
+_SAFE_INTEGER = 2**53
+_TYPES = (pa.int64(), pa.float64(), pa.string(), pa.list_(pa.string()))
+
+
+def write_items(folder: Path, ids: pa.Array, attributes: dict[str, pa.Array]) -> FileInfo:
+    """Write items.arrow for `ids` (N, int64 or string, unique) and attribute columns (N each), in row order.
+
+    Raises InputError for an attribute name or type that the format cannot hold.
+    """
+    for name, column in attributes.items():
+        if name.startswith(RESERVED) or name == "id":
+            raise InputError(f"attribute {name!r}: this name is reserved; rename the column")
+        if column.type not in _TYPES:
+            raise InputError(f"attribute {name!r}: type {column.type} is not one of string, int64, float64, list")
+    keys = ids.to_numpy() if pa.types.is_int64(ids.type) else _hashes(ids)
+    order = np.argsort(keys, kind="stable")
+    columns = {
+        "id": ids,
+        **attributes,
+        "_index_key": pa.array(keys[order]),
+        "_index_row": pa.array(order.astype(np.uint32)),
+    }
+    batch = pa.record_batch(columns)
+    sink = HashedFile(folder / ITEMS)
+    with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), batch.schema) as writer:
+        writer.write_batch(batch)
+    sink.close()
+    return sink.info()
+
+
+def _hashes(ids: pa.Array) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    digest = xxhash.xxh3_64_intdigest
+    return np.fromiter((digest(id_.as_py()) for id_ in ids), np.uint64, len(ids))
+
+
+class Items:
+    """A snapshot's items, memory-mapped."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / ITEMS
+        try:
+            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            self.ids = _only_chunk(table["id"])
+            self._keys = _only_chunk(table["_index_key"]).to_numpy()
+            self._rows = _only_chunk(table["_index_row"]).to_numpy()
+        except (pa.ArrowInvalid, KeyError, OSError) as error:
+            raise CorruptFile(f"{path}: not an item table ({error})") from error
+        self.integer = pa.types.is_int64(self.ids.type)
+        self.names = [name for name in table.column_names if name != "id" and not name.startswith(RESERVED)]
+        self._columns = [_only_chunk(table[name]) for name in self.names]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def row(self, id_: int | str) -> int | None:
+        """The row of an id, or None. Text is parsed to the catalogue's type, an integer is written as text."""
+        key: int
+        if self.integer:
+            if isinstance(id_, str):
+                if not _INTEGER.fullmatch(id_) or id_ == "-0":
+                    return None
+                id_ = int(id_)
+            if not -(2**63) <= id_ < 2**63:
+                return None
+            key = id_
+        else:
+            id_ = str(id_)
+            try:
+                key = xxhash.xxh3_64_intdigest(id_)
+            except UnicodeEncodeError:
+                return None
+        position = int(np.searchsorted(self._keys, self._keys.dtype.type(key)))
+        while position < len(self._keys) and self._keys[position] == key:
+            row = int(self._rows[position])
+            if self.integer or self.ids[row].as_py() == id_:
+                return row
+            position += 1
+        return None
+
+    def rows(self, ids: pa.Array) -> np.ndarray[Any, np.dtype[np.uint32]]:
+        """Rows of many ids, all of which must be known; uint32 (len(ids),)."""
+        found = pc.index_in(ids, value_set=self.ids)
+        if found.null_count:
+            raise KeyError(ids.filter(found.is_null())[0].as_py())
+        return found.to_numpy().astype(np.uint32)
+
+    def id(self, row: int) -> int | str:
+        """The id as it stands in an answer: integers beyond 2^53, which JSON readers would round, as text."""
+        value: int | str = self.ids[row].as_py()
+        return str(value) if isinstance(value, int) and abs(value) > _SAFE_INTEGER else value
+
+    def payload(self, row: int) -> dict[str, Any]:
+        """Title and attributes of a row; absent ones left out."""
+        values = ((name, column[row].as_py()) for name, column in zip(self.names, self._columns, strict=True))
+        return {name: value for name, value in values if value is not None}
+
+
+def _only_chunk(column: pa.ChunkedArray) -> pa.Array:
+    if column.num_chunks != 1:
+        raise pa.ArrowInvalid(f"{column.num_chunks} record batches where 1 is expected")
+    return column.chunk(0)

@@ -1,0 +1,182 @@
+"""What a snapshot consists of: row ranges, files, checksums."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+import xxhash
+from numpy.typing import NDArray
+
+from simshard.shards.errors import CorruptFile, StoreError
+
+Encoding = Literal["dense", "sparse"]
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+ITEMS = "items.arrow"
+NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
+_FILE = re.compile(r"(items|shard-\d{5})\.arrow")
+_READ_SIZE = 4 << 20
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """A file of a snapshot: name inside it, size in bytes, XXH3-128 (hex) of the whole file."""
+
+    file: str
+    bytes: int
+    checksum: str
+
+
+@dataclass(frozen=True)
+class ShardInfo(FileInfo):
+    """A shard's file; rows row_start <= row < row_stop; `entries` counts the stored directions."""
+
+    row_start: int
+    row_stop: int
+    entries: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The contents of manifest.json; `pairs` counts unique pairs kept, `dropped` what was left out by reason."""
+
+    name: str
+    created: str
+    encoding: Encoding
+    items: int
+    pairs: int
+    directed: bool
+    score_abs_max: float
+    batch_rows: int
+    items_file: FileInfo
+    shards: tuple[ShardInfo, ...]
+    source: dict[str, Any]
+    options: dict[str, Any]
+    dropped: dict[str, int]
+    dtype: str = "float32"
+    format: int = FORMAT
+
+    def shard_of(self, rows: NDArray[np.uint32]) -> NDArray[np.intp]:
+        """Index of the shard that owns each row; intp, shape of `rows`."""
+        starts = [shard.row_start for shard in self.shards]
+        return np.searchsorted(starts, rows, side="right") - 1
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files but the manifest."""
+        return self.items_file.bytes + sum(shard.bytes for shard in self.shards)
+
+    def to_json(self) -> bytes:
+        """The manifest as written to disk."""
+        return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the snapshot in `folder`. Raises StoreError or CorruptFile, naming the file."""
+    path = folder / MANIFEST
+    try:
+        content = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+    except orjson.JSONDecodeError as error:
+        raise CorruptFile(f"{path}: not JSON ({error})") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else None
+        raise StoreError(f"{path}: format {found!r} is unknown to this version, which reads format {FORMAT}")
+    try:
+        known = {field.name for field in fields(Manifest)}
+        manifest = Manifest(
+            **{key: value for key, value in content.items() if key in known}
+            | {
+                "items_file": FileInfo(**content["items_file"]),
+                "shards": tuple(ShardInfo(**shard) for shard in content["shards"]),
+            }
+        )
+        _check(manifest)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptFile(f"{path}: not a valid manifest ({error})") from error
+    if manifest.name != folder.name:
+        raise CorruptFile(f"{path}: says that it is snapshot {manifest.name}, not {folder.name}")
+    return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    if manifest.encoding not in ("dense", "sparse") or manifest.dtype != "float32":
+        raise ValueError(f"encoding {manifest.encoding!r} with dtype {manifest.dtype!r}")
+    stop = 0
+    for shard in manifest.shards:
+        if shard.row_start != stop or shard.row_stop <= shard.row_start:
+            raise ValueError(f"{shard.file}: rows do not continue at {stop}")
+        stop = shard.row_stop
+    if stop != manifest.items or manifest.batch_rows < 1:
+        raise ValueError(f"shards end at row {stop} of {manifest.items}")
+    for entry in (manifest.items_file, *manifest.shards):
+        if not _FILE.fullmatch(entry.file):
+            raise ValueError(f"file name {entry.file!r}")
+        if not re.fullmatch(r"[0-9a-f]{32}", entry.checksum):
+            raise ValueError(f"{entry.file}: checksum missing")
+
+
+def verify_file(folder: Path, info: FileInfo) -> None:
+    """Return if the file's size and XXH3-128 are the manifest's; else raise CorruptFile with its name."""
+    path = folder / info.file
+    digest = xxhash.xxh3_128()
+    try:
+        with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != info.bytes:
+                raise CorruptFile(f"{path}: {size} bytes, but the manifest says {info.bytes}; rebuild or roll back")
+            buffer = bytearray(_READ_SIZE)
+            while count := file.readinto(buffer):
+                digest.update(memoryview(buffer)[:count])
+    except OSError as error:
+        raise CorruptFile(f"{path}: cannot be read ({error.strerror}); rebuild or roll back") from error
+    if digest.hexdigest() != info.checksum:
+        raise CorruptFile(f"{path}: checksum differs from the manifest; the file is damaged: rebuild or roll back")
+
+
+class HashedFile:
+    """A new file for sequential writing that knows its XXH3-128 when it is closed, fsynced."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = open(path, "xb", buffering=0)
+        self._digest = xxhash.xxh3_128()
+        self._bytes = 0
+        self.closed = False
+
+    def write(self, data: Any) -> int:
+        """Append a buffer; the number of bytes written, which is all of them."""
+        view = memoryview(data).cast("B")
+        self._digest.update(view)
+        written = 0
+        while written < len(view):
+            written += self._file.write(view[written:])
+        self._bytes += written
+        return written
+
+    def flush(self) -> None:
+        """Nothing is buffered."""
+
+    def close(self) -> None:
+        """Force the file to disk and close it."""
+        if not self.closed:
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self.closed = True
+
+    def abandon(self) -> None:
+        """Close without waiting for the disk, for a file that nobody will read."""
+        self._file.close()
+        self.closed = True
+
+    def info(self) -> FileInfo:
+        """Name, size and checksum of what was written."""
+        return FileInfo(self.path.name, self._bytes, self._digest.hexdigest())

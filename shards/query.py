@@ -1,0 +1,206 @@
+"""What is asked of shards and what they answer: plain numpy, no Ray, no HTTP.
+
+A `Query` goes to the shards that own its seeds. A shard that owns them all answers `Hits`;
+otherwise each answers an untruncated `Partial`, and `merge` and `truncate` make the `Hits`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simshard.shards.errors import InvalidQuery
+
+Rows = NDArray[np.uint32]
+Strategy = Literal["sum_scores", "best_score"]
+
+MAX_SEEDS = 256
+MIN_WEIGHT = 1e-250  # its product with any float32 is a normal float64, so one weight never makes two scores equal
+_MAX_FLOAT32 = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Query:
+    """Seeds and how to turn their rows of scores into hits.
+
+    rows: uint32 (S,), the seeds; weights: float64 (S,), > 0; negative: bool (S,).
+    exclude: uint32 ascending, rows that are never hits (all seeds among them, also those of other shards).
+    rounding: float64 added to and taken from every weight x score (see `rounding_for`); 0.0 rounds nothing.
+    """
+
+    rows: Rows
+    weights: NDArray[np.float64]
+    negative: NDArray[np.bool_]
+    exclude: Rows
+    limit: int
+    offset: int = 0
+    strategy: Strategy = "sum_scores"
+    score_threshold: float | None = None
+    rounding: float = 0.0
+
+    def of_seeds(self, mask: NDArray[np.bool_]) -> Query:
+        """The same query with only the seeds where `mask` (S,) is true."""
+        return replace(self, rows=self.rows[mask], weights=self.weights[mask], negative=self.negative[mask])
+
+    def contribution(self, seed: int, scores: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Weight x score of one seed, rounded, negated for a negative seed of `sum_scores`; float64, shape of `scores`.
+
+        A `best_score` query keeps negative seeds positive here and compares them in `truncate`.
+        """
+        values = scores.astype(np.float64)
+        values *= self.weights[seed]
+        if self.rounding:
+            values += self.rounding
+            values -= self.rounding
+        if self.negative[seed] and self.strategy == "sum_scores":
+            np.negative(values, out=values)
+        return values
+
+
+@dataclass(frozen=True)
+class Partial:
+    """What some seeds contribute to every candidate, untruncated.
+
+    rows: uint32 (M,) ascending and unique, or None where the columns cover all N rows;
+    present: bool (N,) for the latter: which rows have a pair with any seed.
+    columns: float64, (M,) or (N,) each: the sum for `sum_scores`; for `best_score` the best positive and the best
+    negative contribution, -inf where there is none.
+    """
+
+    strategy: Strategy
+    rows: Rows | None
+    present: NDArray[np.bool_] | None
+    columns: tuple[NDArray[np.float64], ...]
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Rows uint32 (K,) with scores float64 (K,): score descending, ties by ascending row."""
+
+    rows: Rows
+    scores: NDArray[np.float64]
+
+
+def rounding_for(weights: NDArray[np.float64], score_abs_max: float) -> float:
+    """The constant c for which (x + c) - c rounds x to a multiple of 2^-44 P, half to even.
+
+    P is the smallest power of two >= the largest weight x `score_abs_max`. A sum of up to 256 such multiples fits
+    float64's 53 bits, so it is exact in any order. One seed alone needs no rounding: 0.0.
+    Source: the error-free split of Rump, Ogita and Oishi, "Accurate floating-point summation", 2008.
+
+    Raises InvalidQuery for weights whose sums a float32 score, or whose unit a float64, could not hold.
+    """
+    largest = float(weights.max(initial=0.0)) * score_abs_max
+    if float(weights.sum()) * score_abs_max > _MAX_FLOAT32:
+        raise InvalidQuery("weight", "the weights are too large: a score would exceed the float32 range")
+    if len(weights) and float(weights.min()) < MIN_WEIGHT:
+        raise InvalidQuery("weight", f"a weight must be at least {MIN_WEIGHT}")
+    if len(weights) < 2 or largest == 0.0:
+        return 0.0
+    mantissa, exponent = math.frexp(largest)
+    if mantissa == 0.5:
+        exponent -= 1
+    return math.ldexp(1.5, exponent - 44 + 52)
+
+
+def merge(partials: list[Partial]) -> Partial:
+    """All partials of one query as one; associative, commutative and exact. Needs at least one."""
+    return reduce(_merge_two, partials)
+
+
+def _merge_two(a: Partial, b: Partial) -> Partial:
+    combine, fill = _combiner(a.strategy)
+    if a.rows is None and b.rows is None:
+        assert a.present is not None and b.present is not None
+        columns = tuple(combine(x, y) for x, y in zip(a.columns, b.columns, strict=True))
+        return Partial(a.strategy, None, a.present | b.present, columns)
+    if a.rows is not None and b.rows is not None:
+        rows = np.concatenate((a.rows, b.rows))
+        columns = tuple(np.concatenate((x, y)) for x, y in zip(a.columns, b.columns, strict=True))
+        return gather(a.strategy, rows, columns)
+    dense, sparse = (a, b) if a.rows is None else (b, a)
+    assert dense.present is not None and sparse.rows is not None
+    present = dense.present.copy()
+    present[sparse.rows] = True
+    merged = []
+    for x, y in zip(dense.columns, sparse.columns, strict=True):
+        spread = np.full(len(x), fill)
+        spread[sparse.rows] = y
+        merged.append(combine(x, spread))
+    return Partial(a.strategy, None, present, tuple(merged))
+
+
+def _combiner(strategy: Strategy) -> tuple[np.ufunc, float]:
+    return (np.add, 0.0) if strategy == "sum_scores" else (np.maximum, -math.inf)
+
+
+def gather(strategy: Strategy, rows: Rows, columns: tuple[NDArray[np.float64], ...]) -> Partial:
+    """A sparse Partial of contributions in any order: `rows` (M,) may repeat, equal rows are combined."""
+    if not len(rows):
+        return Partial(strategy, rows, None, columns)
+    combine, _ = _combiner(strategy)
+    order = np.argsort(rows, kind="stable")
+    ordered = rows[order]
+    first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    return Partial(strategy, ordered[first], None, tuple(combine.reduceat(c[order], first) for c in columns))
+
+
+def truncate(partial: Partial, query: Query) -> Hits:
+    """The hits of a query whose every seed is in `partial`: excludes out, threshold, order, offset and limit."""
+    if partial.rows is None:
+        assert partial.present is not None
+        present = partial.present.copy()
+        present[query.exclude] = False
+        rows = np.flatnonzero(present).astype(np.uint32)
+        columns = [c[rows] for c in partial.columns]
+    else:
+        keep = ~np.isin(partial.rows, query.exclude)
+        rows = partial.rows[keep]
+        columns = [c[keep] for c in partial.columns]
+    if partial.strategy == "sum_scores":
+        scores = columns[0]
+    else:
+        positive, negative = columns
+        scores = np.where(negative > positive, -negative, positive)
+    if query.score_threshold is not None:
+        keep = at_least(scores, query.score_threshold)
+        rows, scores = rows[keep], scores[keep]
+    chosen = best(scores, query.offset + query.limit)[query.offset :]
+    return Hits(rows[chosen], scores[chosen] + 0.0)
+
+
+def at_least(scores: NDArray[np.float64] | NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
+    """Which scores, as printed (nearest float32), reach the threshold as a float32: a printed score reaches itself."""
+    with np.errstate(over="ignore"):
+        return scores.astype(np.float32) >= np.float32(threshold)
+
+
+def best(scores: NDArray[np.floating], count: int) -> NDArray[np.intp]:
+    """Positions of the `count` largest scores, largest first, ties by ascending position; intp (min(count, M),).
+
+    `argpartition` alone picks any of the tied ones, so the cut is by value, then by position. A threshold guessed
+    from a sample makes the exact cut cheap; where the guess is too high, all scores are partitioned.
+    """
+    total = len(scores)
+    if count <= 0:
+        return np.empty(0, dtype=np.intp)
+    if count >= total:
+        return np.argsort(-scores, kind="stable")
+    stride = total // (8 * count + 64)
+    if stride > 3:
+        sample = scores[::stride]
+        rank = min(len(sample) - 1, 2 * count // stride + 4)
+        guess = np.partition(sample, len(sample) - 1 - rank)[len(sample) - 1 - rank]
+        above = np.flatnonzero(scores >= guess)
+        if count <= len(above) < total:
+            return above[best(scores[above], count)]
+    cut = np.partition(scores, total - count)[total - count]
+    above = np.flatnonzero(scores > cut)
+    tied = np.flatnonzero(scores == cut)[: count - len(above)]
+    chosen = np.concatenate((above, tied))
+    return chosen[np.lexsort((chosen, -scores[chosen]))]
