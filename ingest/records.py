@@ -144,7 +144,7 @@ def _line_decoder(shape: Shape) -> msgspec.json.Decoder[Any]:
 
 
 def parse_array(text: bytes, closed: bool, shape: Shape) -> Pairs:
-    """The records of the inside of a JSON array; `closed`: with the closing bracket. Raises RefusedRecord, Malformed."""
+    """The records inside a JSON array; `closed`: with the closing bracket. Raises RefusedRecord, Malformed."""
     document = b"".join((b"[", text, b"" if closed else b"]"))
     try:
         return _columns(_decoder(shape).decode(document), shape)

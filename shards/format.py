@@ -263,7 +263,7 @@ class ShardReader:
         return gather(query.strategy, rows, columns)
 
     def scores(self, rows: Rows, columns: Rows) -> NDArray[np.float32]:
-        """Scores of rows of this shard (R,) with any rows (C,), all different: float32 (R, C), NaN where there is no pair."""
+        """Scores of rows of this shard (R,) with any rows (C,), all different: float32 (R, C), NaN where no pair is."""
         found = np.full((len(rows), len(columns)), MISSING)
         order = np.argsort(columns)
         for i, row in enumerate(rows.tolist()):

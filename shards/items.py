@@ -108,14 +108,18 @@ class Items:
         return found.to_numpy().astype(np.uint32)
 
     def id(self, row: int) -> int | str:
-        """The id as it stands in an answer: integers beyond 2^53, which JSON readers would round, as text."""
-        value: int | str = self.ids[row].as_py()
-        return str(value) if isinstance(value, int) and abs(value) > _SAFE_INTEGER else value
+        """The id as it stands in an answer."""
+        return plain_id(self.ids[row].as_py())
 
     def payload(self, row: int) -> dict[str, Any]:
         """Title and attributes of a row; absent ones left out."""
         values = ((name, column[row].as_py()) for name, column in zip(self.names, self._columns, strict=True))
         return {name: value for name, value in values if value is not None}
+
+
+def plain_id(value: int | str) -> int | str:
+    """An id for JSON: an integer beyond 2^53, which many readers would round, as text."""
+    return str(value) if isinstance(value, int) and abs(value) > _SAFE_INTEGER else value
 
 
 def _only_chunk(column: pa.ChunkedArray) -> pa.Array:

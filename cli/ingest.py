@@ -1,0 +1,75 @@
+"""`simshard ingest`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Literal
+
+import typer
+
+from simshard.cli.output import BuildProgress, print_json, reported_errors, show_size, size_option
+
+StoreOption = Annotated[str, typer.Option("--store", envvar="SIMSHARD_STORE", help="Folder of the store.")]
+
+
+def ingest(
+    pairs: Annotated[list[str], typer.Argument(help="Pair files, or - for stdin; .gz, .bz2 and .zst are unpacked.")],
+    store: StoreOption,
+    format: Annotated[Literal["json", "ndjson"] | None, typer.Option(help="Instead of by file extension.")] = None,
+    fields: Annotated[str | None, typer.Option(help="Fields of a pair's ids and score.", metavar="A,B,SCORE")] = None,
+    items: Annotated[str | None, typer.Option(help="Catalogue: JSON, NDJSON, CSV, TSV or Parquet.")] = None,
+    id: Annotated[str | None, typer.Option(help="Column of the ids in --items [default: id].")] = None,
+    title: Annotated[str | None, typer.Option(help="Column of the titles in --items [default: title or name].")] = None,
+    directed: Annotated[bool, typer.Option("--directed", help="(a,b) says nothing of (b,a).")] = False,
+    shards: Annotated[int, typer.Option(min=1, max=99_999, help="Number of shards.")] = 2,
+    encoding: Annotated[
+        Literal["auto", "dense", "sparse"], typer.Option(help="auto: dense where half of all pairs exist.")
+    ] = "auto",
+    memory: Annotated[str, typer.Option(help="Working memory of all workers together.")] = "512MB",
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes or tasks [default: cores].")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to run the work on, as tasks.")] = None,
+    no_activate: Annotated[bool, typer.Option("--no-activate", help="Publish, but do not switch to it.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
+) -> None:
+    """Build a snapshot from pair files: JSON arrays of objects or triples, NDJSON."""
+    from simshard.ingest.build import IngestOptions
+    from simshard.ingest.build import ingest as build
+    from simshard.shards.store import Store
+
+    names = tuple(name.strip() for name in fields.split(",")) if fields else None
+    if names is not None and (len(names) != 3 or not all(names)):
+        raise typer.BadParameter("three field names are needed: A,B,SCORE", param_hint="--fields")
+    options = IngestOptions(
+        format=format,
+        fields=names,
+        items=items,
+        id_column=id,
+        title_column=title,
+        directed=directed,
+        shards=shards,
+        encoding=None if encoding == "auto" else encoding,
+        memory=size_option(memory),
+        workers=workers,
+        activate=not no_activate,
+    )
+    if address is not None:
+        import ray
+
+        ray.init(address=address, log_to_driver=False)
+    started = time.monotonic()
+    with reported_errors():
+        with BuildProgress() as progress:
+            manifest = build(pairs, Store(store), options, progress)
+        seconds = time.monotonic() - started
+        if json:
+            print_json(manifest.to_json().rstrip())
+            return
+        dropped = ", ".join(
+            f"{count:,} {reason.replace('_', '-')}" for reason, count in manifest.dropped.items() if count
+        )
+        typer.echo(
+            f"{manifest.name}: {manifest.items:,} items, {manifest.pairs:,} pairs, {manifest.encoding}, "
+            f"{len(manifest.shards)} shards, {show_size(manifest.bytes)}, {seconds:.1f} s"
+            + (f"; dropped {dropped}" if dropped else "")
+            + ("; not activated" if no_activate else "")
+        )

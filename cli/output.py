@@ -1,0 +1,136 @@
+"""What commands print: results on stdout, progress and errors on stderr."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from simshard.shards.errors import SimshardError
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_QUIET_INTERVAL = 5.0
+
+
+@contextmanager
+def reported_errors() -> Iterator[None]:
+    """Turn an error of ours into one sentence on stderr and exit code 1."""
+    try:
+        yield
+    except SimshardError as error:
+        fail(str(error))
+
+
+def fail(message: str, code: int = 1) -> None:
+    """Print one sentence on stderr and exit."""
+    typer.echo(f"simshard: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def size_option(text: str) -> int:
+    """Bytes of a text such as 512MB. Raises BadParameter."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if not found:
+        raise typer.BadParameter(f"{text!r} is not a size such as 512MB or 2GB")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def show_size(count: float) -> str:
+    """A number of bytes for people."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TB"
+
+
+def print_json(body: Any) -> None:
+    """JSON on stdout, as the HTTP call would answer it."""
+    if not isinstance(body, bytes):
+        body = orjson.dumps(body)
+    sys.stdout.buffer.write(body + b"\n")
+
+
+def print_table(columns: list[str], rows: list[list[str]]) -> None:
+    """A plain table on stdout; whole cells where stdout is no terminal."""
+    console = Console(width=None if sys.stdout.isatty() else 10_000)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(_rate(task.speed or 0.0, task.fields["unit"]))
+
+
+def _rate(speed: float, unit: str) -> str:
+    return f"{show_size(speed)}/s" if unit == "B" else f"{speed:,.0f} {unit}/s"
+
+
+class BuildProgress:
+    """A bar with rate and remaining time on a terminal; a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._bar = (
+            Progress(TextColumn("{task.description}"), BarColumn(), _Rate(), TimeRemainingColumn(), console=console)
+            if console.is_terminal
+            else None
+        )
+        self._task: Any = None
+        self._name = self._unit = ""
+        self._done = 0
+        self._total: int | None = None
+        self._started = self._told = time.monotonic()
+
+    def __enter__(self) -> BuildProgress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def phase(self, name: str, unit: str, total: int | None) -> None:
+        """Begin a phase."""
+        self._name, self._unit, self._total, self._done = name, unit, total, 0
+        self._started = time.monotonic()
+        if self._bar is not None:
+            self._task = self._bar.add_task(name, total=total, unit=unit)
+        else:
+            self._tell()
+
+    def advance(self, units: int) -> None:
+        """Report units done."""
+        self._done += units
+        if self._bar is not None:
+            self._bar.advance(self._task, units)
+        elif time.monotonic() - self._told > _QUIET_INTERVAL:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told = time.monotonic()
+        seconds = self._told - self._started
+        line = f"{self._name}"
+        if self._done:
+            speed = self._done / max(seconds, 1e-9)
+            line += f": {_rate(speed, self._unit)}"
+            if self._total:
+                left = (self._total - self._done) / speed
+                line += f", {100 * self._done / self._total:.0f} %, {left:.0f} s left"
+        typer.echo(line, err=True)

@@ -1,0 +1,140 @@
+"""`simshard serve`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from simshard.cli.ingest import StoreOption
+from simshard.cli.output import fail, size_option
+
+
+def serve(
+    store: StoreOption,
+    host: Annotated[str, typer.Option(envvar="SIMSHARD_HOST", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="SIMSHARD_PORT", min=1, max=65535, help="Port to listen on.")] = 8000,
+    name: Annotated[str, typer.Option(envvar="SIMSHARD_NAME", help="Name of the Serve application.")] = "simshard",
+    route_prefix: Annotated[str, typer.Option(help="Path under which the application answers.")] = "/",
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join [default: start one here].")] = None,
+    redis: Annotated[
+        str, typer.Option(envvar="SIMSHARD_REDIS", help="Shared cache: embedded, off, or a URL.")
+    ] = "embedded",
+    redis_classes: Annotated[str, typer.Option(help="Local queries that use Redis: similar, recommend.")] = "recommend",
+    cache: Annotated[str, typer.Option(help="Memory of each replica's own cache.")] = "64MB",
+    transport: Annotated[
+        Literal["auto", "actor"], typer.Option(help="actor: ask shard actors even where local reads would do.")
+    ] = "auto",
+    replicas: Annotated[int, typer.Option(min=1, max=256, help="Ingress replicas.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of a replica that read rows.")] = 4,
+) -> None:
+    """Serve a store over HTTP until Ctrl-C. SIMSHARD_API_KEY, if set, must come with every request."""
+    from simshard.serve.run_folder import RunFolder, check_port, clean_leftovers
+    from simshard.serve.settings import InvalidSetting, Settings, check_bind
+    from simshard.shards.errors import SimshardError
+    from simshard.shards.store import Store
+
+    api_key = os.environ.get("SIMSHARD_API_KEY")
+    try:
+        check_bind(host, api_key)
+        if not route_prefix.startswith("/"):
+            raise InvalidSetting(f"route-prefix {route_prefix!r}: must begin with /")
+        settings = Settings(
+            store=str(Path(store).resolve()),
+            name=name,
+            redis=None if redis in ("embedded", "off") else redis,
+            redis_classes=tuple(part for part in redis_classes.split(",") if part),
+            cache_bytes=size_option(cache),
+            transport=transport,
+            replicas=replicas,
+            threads=threads,
+            api_key=api_key,
+        )
+    except InvalidSetting as error:
+        fail(str(error), code=2)
+    try:
+        Store(store).manifest()  # a store with nothing to serve is told before anything starts
+        if address is None:
+            ended = clean_leftovers()
+            if ended:
+                typer.echo(f"ended what an earlier run left: processes {', '.join(map(str, ended))}", err=True)
+            check_port(host, port)
+        folder = RunFolder()
+    except SimshardError as error:
+        fail(str(error))
+    _Run(settings, folder, host, port, route_prefix, address, redis == "embedded").run()
+
+
+class _Run:
+    def __init__(
+        self, settings: Any, folder: Any, host: str, port: int, route_prefix: str, address: str | None, embedded: bool
+    ) -> None:
+        self.settings, self.folder, self.address, self.embedded = settings, folder, address, embedded
+        self.where = (host, port, route_prefix)
+        self.closers: list[Any] = [folder.close]
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        """Start everything, wait for a signal, end everything in reverse."""
+        from simshard.shards.errors import SimshardError
+
+        previous = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        fault: str | None = None
+        try:
+            typer.echo(self._start())
+            sys.stdout.flush()
+            self.stop.wait()
+        except KeyboardInterrupt:
+            pass
+        except SimshardError as error:
+            fault = str(error)
+        except Exception as error:  # Ray's own, whatever it is: one sentence after the clean-up
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            fault = f"the service did not start: {type(error).__name__}: {lines[-1] if lines else ''}"
+        finally:
+            for number in previous:
+                signal.signal(number, signal.SIG_IGN)  # ending takes seconds; a second Ctrl-C must not cut it short
+            for close in reversed(self.closers):
+                close()
+        if fault is not None:
+            fail(fault)
+
+    def _interrupt(self, *_: Any) -> None:
+        raise KeyboardInterrupt
+
+    def _start(self) -> str:
+        """Start what is needed; the line that tells of it."""
+        from dataclasses import replace
+
+        from simshard.serve import local
+        from simshard.serve.redis_server import RedisServer, find_server
+
+        cache = self.settings.redis and "redis"
+        if self.embedded:
+            binary = find_server()
+            if binary is None:
+                typer.echo("no redis-server here: the in-process cache serves alone", err=True)
+            else:
+                try:
+                    server = RedisServer(binary, self.folder.path)
+                    self.closers.append(server.stop)
+                    self.settings = replace(self.settings, redis=server.url)
+                    cache = "embedded redis"
+                except OSError as error:
+                    typer.echo(f"the in-process cache serves alone: {error}", err=True)
+        if self.address is None:
+            os.environ.update(local.environment(self.folder.path))
+        cluster = local.Cluster(self.folder.path, self.address)
+        self.closers.append(cluster.close)
+        app = local.App(self.settings, *self.where, own=cluster.own)
+        self.closers.append(app.close)
+        health = app.health()
+        return (
+            f"{app.url}  snapshot {health['snapshot']}  {health['items']:,} items  {health['pairs']:,} pairs  "
+            f"{len(health['shards'])} shards  cache memory{f' + {cache}' if cache else ''}"
+        )

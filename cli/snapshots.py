@@ -1,0 +1,112 @@
+"""`simshard snapshots …`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import orjson
+import typer
+
+from simshard.cli.ingest import StoreOption
+from simshard.cli.output import fail, print_json, print_table, reported_errors, show_size
+
+app = typer.Typer(no_args_is_help=True, help="List, show, switch, check and remove snapshots.")
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+NameArgument = Annotated[str | None, typer.Argument(help="Snapshot [default: the active one].")]
+
+
+@app.command("list")
+def list_(store: StoreOption, json: JsonOption = False) -> None:
+    """All snapshots, oldest first."""
+    from simshard.serve.service import snapshots
+    from simshard.shards.store import Store
+
+    with reported_errors():
+        body = snapshots(Store(store), None)
+        if json:
+            print_json(body)
+            return
+        rows = [
+            [
+                "*" if row["active"] else "",
+                row["name"],
+                f"{row['items']:,}",
+                f"{row['pairs']:,}",
+                row["encoding"],
+                str(row["shards"]),
+                show_size(row["bytes"]),
+            ]
+            for row in body["snapshots"]
+        ]
+        print_table(["", "snapshot", "items", "pairs", "encoding", "shards", "size"], rows)
+
+
+@app.command()
+def show(store: StoreOption, name: NameArgument = None, json: JsonOption = False) -> None:
+    """What a snapshot consists of."""
+    from simshard.shards.store import Store
+
+    with reported_errors():
+        manifest = Store(store).manifest(name)
+        if json:
+            print_json(manifest.to_json().rstrip())
+            return
+        content = orjson.loads(manifest.to_json())
+        shards = content.pop("shards")
+        print_table(
+            ["", ""], [[key, value if isinstance(value, str) else str(value)] for key, value in content.items()]
+        )
+        columns = ["file", "row_start", "row_stop", "entries", "bytes", "checksum"]
+        print_table(columns, [[str(shard[column]) for column in columns] for shard in shards])
+
+
+@app.command()
+def activate(store: StoreOption, name: Annotated[str, typer.Argument(help="Snapshot.")]) -> None:
+    """Make a snapshot the active one; running servers follow within 2 seconds."""
+    from simshard.shards.store import Store
+
+    with reported_errors():
+        typer.echo(f"active: {Store(store).activate(name).active}")
+
+
+@app.command()
+def rollback(store: StoreOption) -> None:
+    """Make the snapshot that was active before the active one."""
+    from simshard.shards.store import Store
+
+    with reported_errors():
+        typer.echo(f"active: {Store(store).rollback().active}")
+
+
+@app.command()
+def verify(store: StoreOption, name: NameArgument = None) -> None:
+    """Check every file of a snapshot against its checksum."""
+    from simshard.shards.store import Store
+
+    with reported_errors():
+        opened = Store(store)
+        name = opened.resolve(name)
+        faults = opened.verify(name)
+    for fault in faults[:-1]:
+        typer.echo(f"simshard: {fault}", err=True)
+    if faults:
+        fail(faults[-1])
+    typer.echo(f"{name}: sound")
+
+
+@app.command()
+def prune(
+    store: StoreOption,
+    keep: Annotated[int, typer.Option(min=0, help="How many previously active snapshots to keep.")] = 1,
+) -> None:
+    """Remove snapshots other than the active one, the last before it, and those in use."""
+    from simshard.shards.store import Store
+
+    with reported_errors():
+        removed, held = Store(store).prune(keep)
+    for name in removed:
+        typer.echo(f"removed {name}")
+    for name in held:
+        typer.echo(f"in use, left: {name}")
+    if not removed and not held:
+        typer.echo("nothing to remove")

