@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -83,7 +84,7 @@ class _Run:
         """Start everything, wait for a signal, end everything in reverse."""
         from simshard.shards.errors import SimshardError
 
-        previous = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._catch(self._interrupt)
         fault: str | None = None
         try:
             typer.echo(self._start())
@@ -97,12 +98,16 @@ class _Run:
             lines = [line for line in str(error).splitlines() if line.strip()]
             fault = f"the service did not start: {type(error).__name__}: {lines[-1] if lines else ''}"
         finally:
-            for number in previous:
-                signal.signal(number, signal.SIG_IGN)  # ending takes seconds; a second Ctrl-C must not cut it short
-            for close in reversed(self.closers):
-                close()
+            self._catch(signal.SIG_IGN)  # ending takes seconds; a second Ctrl-C must not cut it short
+            with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # Ray tells that what it ended is gone
+                for close in reversed(self.closers):
+                    close()
         if fault is not None:
             fail(fault)
+
+    def _catch(self, handler: Any) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, handler)
 
     def _interrupt(self, *_: Any) -> None:
         raise KeyboardInterrupt
@@ -131,6 +136,7 @@ class _Run:
             os.environ.update(local.environment(self.folder.path))
         cluster = local.Cluster(self.folder.path, self.address)
         self.closers.append(cluster.close)
+        self._catch(self._interrupt)  # Ray put its own in place
         app = local.App(self.settings, *self.where, own=cluster.own)
         self.closers.append(app.close)
         health = app.health()

@@ -52,7 +52,7 @@ STATUS: tuple[tuple[type[SimshardError], int, str], ...] = (
     (DeadlineExceeded, 504, "Deadline exceeded"),
     (StoreError, 500, "Store at fault"),
 )
-_TAGS = ("seed",)  # pydantic's names for the kinds of a seed, which stand in no request
+_TAGS = ("seed", "plain")  # pydantic's names for the kinds of a seed, which stand in no request
 _OPEN_PATHS = ("/livez", "/readyz")
 _ASSETS = {"swagger-ui-bundle.js": "application/javascript", "swagger-ui.css": "text/css"}
 
@@ -110,7 +110,8 @@ def _add_errors(app: FastAPI) -> None:
         if first["type"] == "json_invalid":
             return problem(400, "Invalid JSON", f"the body is not JSON: {first['ctx']['error']} at byte {place[0]}")
         field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
-        return problem(422, "Invalid request", f"{field or 'body'}: {first['msg']}", field or "body")
+        message = "no such field" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        return problem(422, "Invalid request", f"{field or 'body'}: {message}", field or "body")
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:

@@ -75,12 +75,16 @@ class Cluster:
 
     def __init__(self, folder: Path, address: str | None) -> None:
         import ray
+        from ray import serve  # noqa: F401 - sets its logger up, which is then told to be quiet
 
         self.own = address is None
+        for name in ("ray.serve", "ray._private.authentication.authentication_token_setup"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         if address is None:
             ray.init(
                 address="local",
                 namespace="simshard",
+                _node_ip_address="127.0.0.1",  # Ray's own ports then listen on loopback only
                 _temp_dir=str(folder / "ray"),
                 include_dashboard=False,
                 object_store_memory=_OBJECT_STORE,
@@ -95,11 +99,12 @@ class Cluster:
         import ray
         from ray import serve
 
-        if ray.is_initialized():
-            if self.own:
-                with suppress(Exception):
-                    serve.shutdown()
-            ray.shutdown()
+        if not ray.is_initialized():
+            return
+        if self.own:
+            with suppress(Exception):
+                serve.shutdown()
+        ray.shutdown()
 
 
 class App:

@@ -1,7 +1,7 @@
 """The private folder of one `simshard serve`: what it starts lives there, so that what a crash left is recognised.
 
-A lock on the folder lasts as long as its owner. A folder that nobody holds is a leftover: processes whose command line
-names it are ended, and it is removed.
+A lock on the folder lasts as long as its owner. A folder that nobody holds is a leftover: processes that name it in
+their arguments or environment, or write to files in it, are ended, and it is removed.
 """
 
 from __future__ import annotations
@@ -68,11 +68,15 @@ def _base() -> Path:
 
 
 def _end_processes(folder: Path) -> list[int]:
+    """End this user's processes that name the folder in their arguments or environment, or write to files in it."""
     needle = f"{folder}/"
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and any(needle in word for word in process.cmdline()):
+            if process.pid == os.getpid() or process.uids().real != os.getuid():
+                continue
+            files = [file.path for file in process.open_files()]
+            if any(needle in word for word in (*process.cmdline(), *process.environ().values(), *files)):
                 process.terminate()
                 found.append(process)
         except psutil.Error:

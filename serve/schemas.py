@@ -33,8 +33,8 @@ class Seed(BaseModel):
 
 
 GivenSeed = Annotated[
-    Annotated[Id, Tag("id")] | Annotated[Seed, Tag("seed")],
-    Discriminator(lambda value: "seed" if isinstance(value, dict | Seed) else "id"),
+    Annotated[Id, Tag("plain")] | Annotated[Seed, Tag("seed")],
+    Discriminator(lambda value: "seed" if isinstance(value, dict | Seed) else "plain"),
 ]
 
 
