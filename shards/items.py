@@ -53,7 +53,7 @@ def write_items(folder: Path, ids: pa.Array, attributes: dict[str, pa.Array]) ->
 
 def _hashes(ids: pa.Array) -> np.ndarray[Any, np.dtype[np.uint64]]:
     digest = xxhash.xxh3_64_intdigest
-    return np.fromiter((digest(id_.as_py()) for id_ in ids), np.uint64, len(ids))
+    return np.fromiter((digest(id_.as_py().encode()) for id_ in ids), np.uint64, len(ids))
 
 
 class Items:
@@ -89,7 +89,7 @@ class Items:
         else:
             id_ = str(id_)
             try:
-                key = xxhash.xxh3_64_intdigest(id_)
+                key = xxhash.xxh3_64_intdigest(id_.encode())
             except UnicodeEncodeError:
                 return None
         position = int(np.searchsorted(self._keys, self._keys.dtype.type(key)))

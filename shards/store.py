@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,14 +74,14 @@ class Store:
         except OSError as error:
             raise StoreError(f"{error.filename}: cannot make the store's folder ({error.strerror})") from error
         self.clean()
-        now = datetime.now(UTC)
-        while True:
-            name = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        lock = None
+        while lock is None:
+            now = datetime.now(UTC)  # names in the order of time: microseconds, then a random digit
+            name = f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond:05x}{secrets.token_hex(1)[0]}"
             folder = self.staging / name
-            folder.mkdir()
-            lock = _lock_folder(folder)
-            if lock is not None:
-                break
+            with suppress(FileExistsError):
+                folder.mkdir()
+                lock = _lock_folder(folder)
         staging = Staging(self, name, folder, lock)
         try:
             yield staging

@@ -1,0 +1,148 @@
+"""Every answer equals the brute-force oracle: dense and sparse, 1 to 7 shards, both transports."""
+
+import asyncio
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simshard.serve.router import Found, local_table, pair_scores, search
+from simshard.shards.errors import ShardUnavailable
+from simshard.shards.format import ShardReader
+from simshard.shards.query import Query, rounding_for
+from simshard.shards.store import Snapshot
+from simshard.shards.transport import ActorTransport
+from tests import oracle
+from tests.builder import random_matrix, write_store
+
+POOL = ThreadPoolExecutor(2)
+AWKWARD = [1.0, 2.0, 0.1, 1 / 3, 0.7, 1e-3, 1e6, 1e-30, 3.0000000001]
+
+
+class FakeActor:
+    """What a Ray actor handle does for ActorTransport: arguments and results travel pickled."""
+
+    def __init__(self, reader, failures=0):
+        self.reader, self.failures, self.calls = reader, failures, 0
+        self.ask = self
+
+    async def remote(self, _name, method, *arguments):
+        self.calls += 1
+        if self.calls <= self.failures:
+            raise ShardUnavailable("away")
+        arguments = pickle.loads(pickle.dumps(arguments))
+        return pickle.loads(pickle.dumps(getattr(self.reader, method)(*arguments)))
+
+
+def actor_table(table, failures=()):
+    snapshot = table.snapshot
+    ways = []
+    for shard in range(len(snapshot.manifest.shards)):
+        reader = ShardReader(snapshot.folder, snapshot.manifest, shard)
+        actor = FakeActor(reader, dict(failures).get(shard, 0))
+        ways.append(ActorTransport(actor, snapshot.name, shard, 5.0))
+    return replace(table, transports=tuple(ways))
+
+
+def query_of(seeds, abs_max, exclude=(), **options):
+    weights = np.array([seed.weight for seed in seeds])
+    return Query(
+        rows=np.array([seed.row for seed in seeds], dtype=np.uint32),
+        weights=weights,
+        negative=np.array([seed.negative for seed in seeds]),
+        exclude=np.array(sorted({seed.row for seed in seeds} | set(exclude)), dtype=np.uint32),
+        rounding=rounding_for(weights, abs_max),
+        **options,
+    )
+
+
+def answers(table, query):
+    found: Found = asyncio.run(search(table, query, POOL))
+    assert found.failed_shards == ()
+    return list(zip(found.hits.rows.tolist(), found.hits.scores.astype(np.float32), strict=True))
+
+
+CASES = []
+for encoding in ("dense", "sparse"):
+    for shards in range(1, 8):
+        CASES.append((encoding, shards))
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """(encoding, shards) -> (matrix, local table, actor table); other matrices for other numbers of shards."""
+    built = {}
+    for i, (encoding, shards) in enumerate(CASES):
+        matrix = random_matrix(i % 7, 23 + shards, density=(0.3, 0.9, 1.0)[i % 3], negative=i % 2 == 0)
+        batch = (1, 4, 256)[i % 3]
+        store = write_store(tmp_path_factory.mktemp("store"), matrix, encoding, shards, batch_rows=batch)
+        table = local_table(Snapshot(store), POOL)
+        built[encoding, shards] = (matrix, table, actor_table(table))
+    return built
+
+
+@settings(max_examples=400, deadline=None)
+@given(data=st.data(), case=st.sampled_from(CASES), remote=st.booleans())
+def test_answers_equal_the_oracle(tables, data, case, remote):
+    matrix, local, actor = tables[case]
+    rows = st.integers(0, len(matrix) - 1)
+    chosen = data.draw(st.lists(rows, min_size=1, max_size=6, unique=True))
+    weights = data.draw(st.lists(st.sampled_from(AWKWARD), min_size=len(chosen), max_size=len(chosen)))
+    signs = data.draw(st.lists(st.booleans(), min_size=len(chosen), max_size=len(chosen)))
+    signs[0] = False
+    seeds = [oracle.Seed(*seed) for seed in zip(chosen, weights, signs, strict=True)]
+    options = {
+        "limit": data.draw(st.integers(1, 30)),
+        "offset": data.draw(st.sampled_from([0, 0, 0, 1, 5, 20, 500])),
+        "strategy": data.draw(st.sampled_from(["sum_scores", "best_score"])),
+    }
+    exclude = data.draw(st.lists(rows, max_size=8))
+    threshold = data.draw(st.sampled_from([None, None, 0.0, 0.25, 0.5, 0.9, -1.0]) | st.floats(-2, 2))
+    query = query_of(seeds, local.snapshot.manifest.score_abs_max, exclude, score_threshold=threshold, **options)
+    found = answers(actor if remote else local, query)
+    assert found == oracle.hits(matrix, seeds, exclude=exclude, threshold=threshold, **options)
+
+
+@pytest.mark.parametrize(("items", "encoding"), [(600, "dense"), (600, "sparse")])
+def test_rows_longer_than_the_stored_top(tmp_path, items, encoding):
+    matrix = random_matrix(5, items, density=0.95, levels=3)
+    table = local_table(Snapshot(write_store(tmp_path, matrix, encoding, 3)), POOL)
+    rng = np.random.default_rng(0)
+    for offset, limit, excluded in [(0, 10, 0), (0, 256, 0), (250, 10, 0), (0, 250, 30), (0, 10, 300), (300, 290, 5)]:
+        seed = oracle.Seed(int(rng.integers(items)))
+        exclude = rng.choice(items, excluded, replace=False).tolist()
+        query = query_of([seed], 1.1, exclude, limit=limit, offset=offset)
+        assert answers(table, query) == oracle.hits(matrix, [seed], exclude=exclude, limit=limit, offset=offset)
+        at = float(oracle.hits(matrix, [seed], limit=1, offset=280)[0][1])
+        query = replace(query, score_threshold=at)
+        expected = oracle.hits(matrix, [seed], exclude=exclude, limit=limit, offset=offset, threshold=at)
+        assert answers(table, query) == expected
+
+
+@pytest.mark.parametrize("case", [("dense", 3), ("sparse", 4)])
+def test_pair_scores(tables, case):
+    matrix, local, actor = tables[case]
+    rows = np.array([5, 0, 22], np.uint32)
+    columns = np.array([3, 21, 0, 7], np.uint32)
+    for table in (local, actor):
+        found = asyncio.run(pair_scores(table, rows, columns))
+        assert np.array_equal(found, matrix[np.ix_(rows, columns)], equal_nan=True)
+
+
+def test_a_shard_that_fails_once_is_asked_again_and_one_that_stays_away_is_named(tables):
+    matrix, local, _ = tables["dense", 3]
+    seeds = [oracle.Seed(0), oracle.Seed(len(matrix) - 1), oracle.Seed(len(matrix) // 2)]
+    query = query_of(seeds, local.snapshot.manifest.score_abs_max, limit=5)
+    assert answers(actor_table(local, {0: 1, 2: 1}), query) == oracle.hits(matrix, seeds, limit=5)
+
+    found = asyncio.run(search(actor_table(local, {1: 9}), query, POOL))
+    assert found.failed_shards == (1,)
+    with pytest.raises(ShardUnavailable):
+        asyncio.run(search(actor_table(local, {0: 9, 1: 9, 2: 9}), query, POOL))
+    alone = query_of(seeds[:1], 1.1, limit=5)
+    with pytest.raises(ShardUnavailable):
+        asyncio.run(search(actor_table(local, {0: 9}), alone, POOL))
