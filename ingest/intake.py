@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
 
 import pyarrow as pa
 
-from simshard.ingest.records import Malformed, RefusedRecord, stream_array
+from simshard.ingest.records import Malformed, RefusedRecord, lone_surrogate, stream_array
 from simshard.ingest.shuffle import Degrees, Spill, Spilled, SpillJob, spill, spill_pairs
 from simshard.ingest.sources import Piece, Source, Stream, cut, recognise
 from simshard.ingest.tasks import Progress, run
@@ -17,6 +18,7 @@ from simshard.shards.errors import InputError
 
 _INLINE_BYTES = 8 << 20
 _BLOCK = 1 << 16
+_TOKEN = 256  # ijson sees a misplaced token at its end
 
 
 class Intake:
@@ -59,22 +61,27 @@ class Intake:
             unit = "line" if source.format == "ndjson" else "record"
             raise _refusal(source, f"{unit} {records + error.index + 1}: {error.reason}") from error
         except Malformed as error:
-            fault = error
-        yield from self._streamed(source, records, fault, handed[0].start, chain(list(handed), pieces))
+            suspect = error.offset
+        yield from self._streamed(source, records, suspect, chain(list(handed), pieces))
 
-    def _streamed(
-        self, source: Source, records: int, fault: Malformed, start: int, pieces: Iterator[Piece]
-    ) -> Iterator[Spilled]:
-        """The rest of a JSON array from byte `start` on, which may be no flat records, or no JSON: ijson decides."""
+    def _streamed(self, source: Source, records: int, suspect: int, pieces: Iterator[Piece]) -> Iterator[Spilled]:
+        """The rest of a JSON array, which may be no flat records, or no JSON: ijson decides.
+
+        suspect: where in the first piece the typed decoder stumbled; if ijson does so at that token, there it is.
+        """
+        first = next(pieces)
+        before = records
         fed = told = 0
 
         def blocks() -> Iterator[bytes]:
             nonlocal fed
-            joint = b"["
-            for piece in pieces:
-                yield joint + piece.read()
+            for piece, block in _document(chain((first,), pieces)):
+                surrogate = lone_surrogate(block)
+                if surrogate is not None:
+                    place = f"byte {piece.start + surrogate - 1}"
+                    raise _refusal(source, f"{place}: half of a surrogate pair is escaped, which is no text")
+                yield block
                 fed += piece.stop - piece.start
-                joint = b","
 
         try:
             for pairs in stream_array(blocks(), source.shape):
@@ -84,9 +91,40 @@ class Intake:
         except RefusedRecord as error:
             raise _refusal(source, f"record {records + error.index + 1}: {error.reason}") from error
         except Malformed as error:
-            exact = error.offset <= fault.offset + 1 <= error.offset + _BLOCK
-            place = f"byte {start + fault.offset}" if exact else f"after byte {start + error.offset}"
-            raise _refusal(source, f"{place}, record {records + 1}: not valid JSON: {error.reason}") from error
+            exact = _locate(source, first, error)
+            fault = exact or error
+            offset = max(fault.offset - 1, 0)
+            offset = suspect if suspect <= offset <= suspect + _TOKEN else offset
+            place = f"byte {first.start + offset}, record {before + fault.records + 1}"
+            after = "" if exact else "after "
+            raise _refusal(source, f"{after}{place}: not valid JSON: {fault.reason}") from error
+
+
+def _document(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, bytes]]:
+    """The text of pieces that follow each other as one array again, byte for byte as long as in the file."""
+    joint = b"["
+    stop = 0
+    for piece in pieces:
+        if stop:
+            joint = b",".ljust(piece.start - stop)
+        yield piece, joint + piece.read()
+        stop = piece.stop
+
+
+def _locate(source: Source, first: Piece, fault: Malformed) -> Malformed | None:
+    """The very byte and record of a fault, found in a second pass; None where the text is not there any more."""
+    if source.size is not None:
+        again: Iterable[Piece] = cut(replace(source, start=first.start), None, first.stop - first.start)
+    elif fault.offset + _BLOCK < first.stop - first.start or first.last:
+        again = (first,)
+    else:
+        return None
+    try:
+        for _ in stream_array((block for _, block in _document(again)), source.shape, fault.offset):
+            pass
+    except Malformed as exact:
+        return exact
+    return None
 
 
 def _refusal(source: Source, fault: str) -> InputError:

@@ -7,6 +7,7 @@ flat records and hand anything else to it; ijson streams JSON that cannot be cut
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 _INT64 = range(-(2**63), 2**63)
 _BATCH = 50_000
 _BLOCK = 1 << 16
+_ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,9 @@ def _kind(value: Any) -> str:
         return f"text ({value[:40]!r})"
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "an array"
-    return f"{'true' if value is True else 'false' if value is False else value!r}"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value)
 
 
 def describe(error: Exception) -> str:
@@ -177,33 +181,56 @@ def parse_lines(text: bytes, shape: Shape) -> Pairs:
     return _arrays(pairs, shape)
 
 
-def stream_array(blocks: Iterable[bytes], shape: Shape) -> Iterator[Pairs]:
-    """The records of a whole JSON array, streamed by ijson in batches. Raises RefusedRecord, Malformed."""
-    fed = 0
+def stream_array(blocks: Iterable[bytes], shape: Shape, careful: int | None = None) -> Iterator[Pairs]:
+    """The records of a whole JSON array, streamed by ijson in batches. Raises RefusedRecord, Malformed.
 
-    def small() -> Iterator[bytes]:
-        nonlocal fed
+    A fault is known to the block of 64 KB and may hide the last records before it; from byte `careful` on, bytes are
+    fed one by one, which finds the very byte and record.
+    """
+    accepted = 0
+
+    def parts() -> Iterator[bytes]:
+        nonlocal accepted
         for block in blocks:
-            for start in range(0, len(block), _BLOCK):
-                part = block[start : start + _BLOCK]
-                fed += len(part)
+            start = 0
+            while start < len(block):
+                step = 1 if careful is not None and accepted >= careful else _BLOCK
+                part = block[start : start + step]
+                start += step
                 yield part
+                accepted += len(part)
 
     count = 0
     batch: list[tuple[Any, Any, float]] = []
     try:
-        for record in ijson.items(ijson.from_iter(small()), "item", use_float=True):
+        for record in ijson.items(ijson.from_iter(parts()), "item", use_float=True):
             batch.append(check_record(record, shape))
             count += 1
             if len(batch) == _BATCH:
                 yield _arrays(batch, shape)
                 batch = []
     except (ijson.JSONError, UnicodeDecodeError) as error:
-        raise Malformed(max(fed - _BLOCK, 0), describe(error), count) from error
+        raise Malformed(accepted, describe(error), count) from error
     except ValueError as error:
         raise RefusedRecord(count, str(error)) from error
     if batch:
         yield _arrays(batch, shape)
+
+
+def lone_surrogate(text: bytes) -> int | None:
+    """Where in JSON text half of a surrogate pair is escaped, which ijson would read as a question mark."""
+    if b"\\ud" not in text and b"\\uD" not in text:
+        return None
+    high: re.Match[bytes] | None = None
+    for escape in _ESCAPE.finditer(text):
+        code = int(escape[1], 16) if escape[1] else 0
+        low = 0xDC00 <= code < 0xE000
+        if high is not None and not (low and escape.start() == high.end()):
+            return high.start()
+        if low and high is None:
+            return escape.start()
+        high = escape if 0xD800 <= code < 0xDC00 else None
+    return high.start() if high else None
 
 
 def _malformed(error: Exception, length: int) -> Malformed:

@@ -230,9 +230,12 @@ def _fields(name: str, first: dict[str, Any], given: tuple[str, ...] | None) -> 
     )
 
 
-def cut(source: Source, stream: Stream, size: int) -> Iterator[Piece]:
-    """Pieces of about `size` bytes, in order: ranges of a plain file, data otherwise. Raises InputError."""
-    return _cut_file(source, size) if source.size is not None else _cut_stream(source, stream, size)
+def cut(source: Source, stream: Stream | None, size: int) -> Iterator[Piece]:
+    """Pieces of about `size` bytes, in order: ranges of a plain file, data of a stream otherwise. Raises InputError."""
+    if source.size is not None:
+        return _cut_file(source, size)
+    assert stream is not None
+    return _cut_stream(source, stream, size)
 
 
 def _cut_file(source: Source, size: int) -> Iterator[Piece]:
