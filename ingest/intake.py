@@ -70,7 +70,6 @@ class Intake:
         suspect: where in the first piece the typed decoder stumbled; if ijson does so at that token, there it is.
         """
         first = next(pieces)
-        before = records
         fed = told = 0
 
         def blocks() -> Iterator[bytes]:
@@ -86,7 +85,6 @@ class Intake:
         try:
             for pairs in stream_array(blocks(), source.shape):
                 yield spill_pairs([pairs], self._path(), self._directed, len(pairs.scores), fed - told)
-                records += len(pairs.scores)
                 told = fed
         except RefusedRecord as error:
             raise _refusal(source, f"record {records + error.index + 1}: {error.reason}") from error
@@ -95,7 +93,7 @@ class Intake:
             fault = exact or error
             offset = max(fault.offset - 1, 0)
             offset = suspect if suspect <= offset <= suspect + _TOKEN else offset
-            place = f"byte {first.start + offset}, record {before + fault.records + 1}"
+            place = f"byte {first.start + offset}, record {records + fault.records + 1}"
             after = "" if exact else "after "
             raise _refusal(source, f"{after}{place}: not valid JSON: {fault.reason}") from error
 

@@ -104,11 +104,13 @@ def _add_errors(app: FastAPI) -> None:
         return problem(500, "Internal error", "the service could not answer; its log says why")
 
     @app.exception_handler(RequestValidationError)
-    async def on_invalid(_: Request, error: RequestValidationError) -> Response:
+    async def on_invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         place = [part for part in first["loc"][1:] if part not in _TAGS]
         if first["type"] == "json_invalid":
             return problem(400, "Invalid JSON", f"the body is not JSON: {first['ctx']['error']} at byte {place[0]}")
+        if not place and "json" not in request.headers.get("content-type", ""):
+            return problem(422, "Invalid request", "body: send it with content-type: application/json", "body")
         field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
         message = "no such field" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
         return problem(422, "Invalid request", f"{field or 'body'}: {message}", field or "body")

@@ -101,7 +101,7 @@ class RedisCache:
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
 
-        pool = BlockingConnectionPool.from_url(
+        self._pool = BlockingConnectionPool.from_url(
             url,
             max_connections=16,
             timeout=timeout,
@@ -109,7 +109,7 @@ class RedisCache:
             socket_connect_timeout=0.5,
             retry=Retry(NoBackoff(), 0),
         )
-        self._redis: Any = Redis(connection_pool=pool)
+        self._redis: Any = Redis(connection_pool=self._pool)
         self._ttl = ttl
         self._timeout = timeout
         self._writes: set[asyncio.Task[None]] = set()
@@ -155,7 +155,9 @@ class RedisCache:
         """End the writes under way and the connections."""
         for task in self._writes:
             task.cancel()
+        await asyncio.gather(*self._writes, return_exceptions=True)
         await self._redis.aclose()
+        await self._pool.disconnect()
 
 
 def _name(key: bytes) -> str:
