@@ -52,12 +52,12 @@ def ingest(
         workers=workers,
         activate=not no_activate,
     )
-    if address is not None:
-        import ray
-
-        ray.init(address=address, log_to_driver=False)
     started = time.monotonic()
     with reported_errors():
+        if address is not None:
+            from simshard.serve.local import join
+
+            join(address)
         with BuildProgress() as progress:
             manifest = build(pairs, Store(store), options, progress)
         seconds = time.monotonic() - started
@@ -69,7 +69,7 @@ def ingest(
         )
         typer.echo(
             f"{manifest.name}: {manifest.items:,} items, {manifest.pairs:,} pairs, {manifest.encoding}, "
-            f"{len(manifest.shards)} shards, {show_size(manifest.bytes)}, {seconds:.1f} s"
+            f"{len(manifest.shards)} shards, {show_size(manifest.total_bytes)}, {seconds:.1f} s"
             + (f"; dropped {dropped}" if dropped else "")
             + ("; not activated" if no_activate else "")
         )

@@ -132,8 +132,8 @@ class _Run:
                     cache = "embedded redis"
                 except OSError as error:
                     typer.echo(f"the in-process cache serves alone: {error}", err=True)
-        own = self.address is None
-        os.environ.update(local.environment(self.folder.path) if own else local.joined_environment())
+        if self.address is None:
+            os.environ.update(local.environment(self.folder.path))
         cluster = local.Cluster(self.folder.path, self.address)
         self.closers.append(cluster.close)
         self._catch(self._interrupt)  # Ray put its own in place

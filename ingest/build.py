@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 
 from simshard.ingest.catalogue import Catalogue, read_catalogue
 from simshard.ingest.intake import Intake, read_pairs
+from simshard.ingest.plan import make_plan
 from simshard.ingest.shuffle import (
     PartitionJob,
     ShardJob,
     SparseJob,
     WrittenShard,
-    make_plan,
     partition,
     rewrite_sparse,
     write_shard,
 )
-from simshard.ingest.sources import STDIN
+from simshard.ingest.streams import STDIN
 from simshard.ingest.tasks import Progress, run
 from simshard.shards.errors import InputError, StoreError
 from simshard.shards.items import write_items

@@ -16,7 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from simshard.ingest.records import describe
-from simshard.ingest.sources import COMPRESSED
+from simshard.ingest.streams import COMPRESSED
 from simshard.shards.errors import InputError
 
 _BATCH = 20_000
@@ -172,7 +172,7 @@ def _ids(path: str, name: str, column: pa.ChunkedArray) -> pa.Array:
         pa.types.is_integer(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     ):
         raise InputError(f"{path}: ids in {name!r} are of type {column.type}; ids are integers or text")
-    ids = _typed(path, name, column)
+    ids: pa.Array = _typed(path, name, column)
     encoded = ids.dictionary_encode().indices.to_numpy()
     if len(ids) and int(encoded.max()) + 1 < len(ids):
         order = np.argsort(encoded, kind="stable")

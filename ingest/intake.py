@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from simshard.ingest.records import Malformed, RefusedRecord, lone_surrogate, stream_array
 from simshard.ingest.shuffle import Degrees, Spill, Spilled, SpillJob, spill, spill_pairs
-from simshard.ingest.sources import Piece, Source, Stream, cut, recognise
+from simshard.ingest.sources import Piece, Source, cut, recognise
+from simshard.ingest.streams import Stream
 from simshard.ingest.tasks import Progress, run
 from simshard.shards.errors import InputError
 

@@ -18,14 +18,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from simshard.ingest.plan import SORT_BYTES, Plan
 from simshard.ingest.records import Pairs
 from simshard.ingest.sources import Piece, parse
-from simshard.shards.format import BATCH_ROWS, MISSING, ShardReader, ShardWriter
+from simshard.shards.format import MISSING, ShardReader, ShardWriter
 from simshard.shards.items import Items
-from simshard.shards.manifest import Encoding, Manifest, ShardInfo
+from simshard.shards.manifest import Manifest, ShardInfo
 
 _ENTRY = np.dtype([("row", np.uint32), ("neighbor", np.uint32), ("score", np.float32)])
-_SORT_BYTES = 64  # what gathering and sorting one entry of a sparse bucket takes, at its peak
 
 
 @dataclass(frozen=True)
@@ -116,56 +116,6 @@ class Degrees:
         self._parts = [(encoded.dictionary, counts)]
         self._waiting = 0
         return self._parts[0]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How rows become shards and buckets: row bounds of shards (S+1,) and of buckets (B+1,), every shard's among them.
-
-    A bucket is a number of whole record batches of one shard that one job can gather in its share of memory.
-    """
-
-    encoding: Encoding
-    items: int
-    batch_rows: int
-    shard_bounds: NDArray[np.int64]
-    bucket_bounds: NDArray[np.int64]
-    memory: int
-
-
-def make_plan(degrees: NDArray[np.int64], encoding: Encoding, shards: int, memory: int) -> Plan:
-    """Shards of about equal numbers of pairs, in buckets of at most `memory` bytes each.
-
-    degrees: int64 (N,), stored directions of every row, duplicates counted.
-    """
-    items = len(degrees)
-    shards = max(1, min(shards, items))
-    before = np.concatenate(([0], np.cumsum(degrees)))
-    cuts = np.searchsorted(before, before[-1] * np.arange(1, shards) / shards)
-    for i in range(shards - 1):  # at least one row for each
-        cuts[i] = min(max(cuts[i], cuts[i - 1] + 1 if i else 1), items - (shards - 1 - i))
-    bounds = np.concatenate(([0], cuts, [items])).astype(np.int64)
-
-    def cost(starts: NDArray[np.int64], stops: NDArray[np.int64]) -> NDArray[np.int64]:
-        return (stops - starts) * items * 4 if encoding == "dense" else (before[stops] - before[starts]) * _SORT_BYTES
-
-    batch_rows = BATCH_ROWS
-    while True:
-        buckets = [0]
-        largest = 0
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
-            starts = np.arange(start, stop, batch_rows)
-            stops = np.minimum(starts + batch_rows, stop)
-            largest = max(largest, int(cost(starts, stops).max()))
-            bucket_start = start
-            for row_start, row_stop in zip(starts, stops, strict=True):
-                if row_start > bucket_start and cost(bucket_start, row_stop) > memory:
-                    buckets.append(int(row_start))
-                    bucket_start = row_start
-            buckets.append(int(stop))
-        if largest <= memory or batch_rows == 1:
-            return Plan(encoding, items, batch_rows, bounds, np.array(buckets, dtype=np.int64), memory)
-        batch_rows //= 2
 
 
 @dataclass(frozen=True)
@@ -280,7 +230,7 @@ def _gather(slices: Iterator[NDArray[np.void]], memory: int) -> NDArray[np.void]
     for entries in slices:
         parts.append(entries)
         size += len(entries)
-        if size * _SORT_BYTES > memory and size > 2 * unique:
+        if size * SORT_BYTES > memory and size > 2 * unique:
             parts = [_last_of_each(np.concatenate(parts))]
             size = unique = len(parts[0])
     return _last_of_each(np.concatenate(parts)) if parts else np.empty(0, _ENTRY)

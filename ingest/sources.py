@@ -10,14 +10,12 @@ from __future__ import annotations
 import io
 import os
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import ijson
 import msgspec
-import pyarrow as pa
 
 from simshard.ingest.records import (
     Malformed,
@@ -29,12 +27,11 @@ from simshard.ingest.records import (
     parse_array,
     parse_lines,
 )
+from simshard.ingest.streams import COMPRESSED, STDIN, Stream, source_name
 from simshard.shards.errors import InputError
 
 Format = Literal["json", "ndjson"]
 FORMATS: dict[str, Format] = {".json": "json", ".ndjson": "ndjson", ".jsonl": "ndjson"}
-COMPRESSED = (".gz", ".bz2", ".zst")
-STDIN = "-"
 KNOWN_FIELDS = (
     ("a", "b", "score"),
     ("source", "target", "score"),
@@ -50,7 +47,6 @@ KNOWN_SHAPES = (
     "or NDJSON with one such object or triple a line"
 )
 
-_HEAD = 1 << 20
 _WINDOW = 1 << 16
 _LONGEST_RECORD = 16 << 20
 _PARSED_AT_ONCE = 2 << 20
@@ -71,7 +67,7 @@ class Source:
     @property
     def name(self) -> str:
         """The file as messages call it."""
-        return _name(self.path)
+        return source_name(self.path)
 
     @property
     def boundary(self) -> re.Pattern[bytes]:
@@ -103,44 +99,6 @@ class Piece:
             return file.read(self.stop - self.start)
 
 
-class Stream:
-    """The decompressed bytes of a file or stdin, with `head`, the first of them, still to be read."""
-
-    def __init__(self, path: str) -> None:
-        self.name = _name(path)
-        self.head = b""
-        try:
-            if path == STDIN:
-                self._file: Any = sys.stdin.buffer
-            elif path.endswith(COMPRESSED):
-                self._file = pa.input_stream(path, compression="detect")
-            else:
-                self._file = open(path, "rb")
-        except OSError as error:
-            raise InputError(f"{self.name}: cannot be read ({error.strerror or error})") from error
-        while len(self.head) < _HEAD and (data := self._next(_HEAD - len(self.head))):
-            self.head += data
-        self._unread = self.head
-
-    def read(self, size: int) -> bytes:
-        """Up to `size` bytes; none at the end. Raises InputError for damaged compressed data."""
-        if self._unread:
-            data, self._unread = self._unread[:size], self._unread[size:]
-            return data
-        return self._next(size)
-
-    def _next(self, size: int) -> bytes:
-        try:
-            return bytes(self._file.read(size))
-        except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{self.name}: cannot be read to its end ({error})") from error
-
-    def close(self) -> None:
-        """Close the file; stdin stays open."""
-        if self._file is not sys.stdin.buffer:
-            self._file.close()
-
-
 def recognise(path: str, stream: Stream, format_: str | None = None, fields: tuple[str, ...] | None = None) -> Source:
     """What the head of a pair file says of its shape. Raises InputError for a file that is of no known one."""
     start = len(_BOM) if stream.head.startswith(_BOM) else 0
@@ -170,10 +128,6 @@ def recognise(path: str, stream: Stream, format_: str | None = None, fields: tup
         raise InputError(f"{stream.name}: record 1: {error}") from error
     plain = path != STDIN and not path.endswith(COMPRESSED) and os.path.isfile(path)
     return Source(path, found, shape, start, os.stat(path).st_size if plain else None)
-
-
-def _name(path: str) -> str:
-    return "stdin" if path == STDIN else path
 
 
 def _format(path: str, text: bytes, format_: str | None) -> Format:

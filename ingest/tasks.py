@@ -9,7 +9,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from typing import Protocol, TypeVar
@@ -73,7 +73,7 @@ def _run_processes(function: Callable[[J], R], jobs: Iterable[J], workers: int) 
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
     try:
-        running = deque()
+        running: deque[Future[R]] = deque()
         todo = iter(jobs)
         while True:
             while len(running) < workers * _IN_FLIGHT and (job := next(todo, None)) is not None:

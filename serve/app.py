@@ -37,7 +37,7 @@ _FIRST_TABLE = 20.0  # how long a new replica holds back, so that its first requ
 class Ingress:
     """One replica: follows the supervisor and answers HTTP."""
 
-    async def __init__(self, settings: Settings) -> None:
+    async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Ray awaits it
         self._settings = settings
         self._node = ray.get_runtime_context().get_node_id()
         self._store = Store(settings.store)
@@ -58,7 +58,7 @@ class Ingress:
 
     async def _follow(self) -> None:
         """Follow the supervisor's state for the life of the replica."""
-        supervisor = None
+        supervisor: Any = None
         while True:
             try:
                 if supervisor is None:

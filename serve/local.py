@@ -61,12 +61,17 @@ def environment(folder: Path) -> dict[str, str]:
     return settings
 
 
-def joined_environment() -> dict[str, str]:
-    """Ray's settings for joining a cluster: the user's token, which Ray does not send to an address of its own accord."""
-    settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "error"}
+def join(address: str) -> None:
+    """Join a Ray cluster, with the user's token, which Ray does not send of its own accord. Raises SimshardError."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     if (Path.home() / ".ray" / "auth_token").exists():
-        settings["RAY_AUTH_MODE"] = "token"
-    return {name: value for name, value in settings.items() if name not in os.environ}
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    import ray
+
+    try:
+        ray.init(address=address, namespace="simshard", log_to_driver=False, logging_level=logging.WARNING)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise SimshardError(f"no Ray cluster to join at {address}: {str(error).strip().splitlines()[-1]}") from error
 
 
 def _wrapper(folder: Path) -> Path:
@@ -82,10 +87,12 @@ class Cluster:
     """Ray for one run: started under `folder`, or joined at `address`. Ended, or left, by `close`."""
 
     def __init__(self, folder: Path, address: str | None) -> None:
+        self.own = address is None
+        if address is not None:
+            join(address)
         import ray
         from ray import serve  # noqa: F401 - sets its logger up, which is then told to be quiet
 
-        self.own = address is None
         for name in ("ray.serve", "ray._private.authentication.authentication_token_setup"):
             logging.getLogger(name).setLevel(logging.ERROR)
         if address is None:
@@ -98,8 +105,6 @@ class Cluster:
                 log_to_driver=False,
                 logging_level=logging.WARNING,
             )
-        else:
-            ray.init(address=address, namespace="simshard", log_to_driver=False, logging_level=logging.WARNING)
 
     def close(self) -> None:
         """End a cluster of our own; leave a joined one."""

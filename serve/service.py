@@ -186,7 +186,7 @@ def snapshots(store: Store, serving: str | None) -> dict[str, Any]:
                 "pairs": manifest.pairs,
                 "directed": manifest.directed,
                 "shards": len(manifest.shards),
-                "bytes": manifest.bytes,
+                "bytes": manifest.total_bytes,
                 "active": name == pointer.active,
             }
         )

@@ -126,6 +126,7 @@ class Supervisor:
             self._state = State(**{**new, "version": self._state.version + 1})
 
     def _reconcile(self) -> None:
+        wanted: str | None
         try:
             wanted = self._store.resolve()
         except SimshardError as error:

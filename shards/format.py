@@ -164,7 +164,7 @@ class ShardReader:
         batch, within = divmod(row - self.row_start, self._batch_rows)
         values_at, validity_at = self._places[batch, 2 * column : 2 * column + 2].tolist()
         first = within * size
-        values = np.frombuffer(self._map, dtype, size, values_at + 4 * first)
+        values: NDArray[Any] = np.frombuffer(self._map, dtype, size, values_at + 4 * first)
         if validity_at < 0:
             return values, None
         byte, bit = divmod(first, 8)

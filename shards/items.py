@@ -105,7 +105,8 @@ class Items:
         found = pc.index_in(ids, value_set=self.ids)
         if found.null_count:
             raise KeyError(ids.filter(found.is_null())[0].as_py())
-        return found.to_numpy().astype(np.uint32)
+        rows: np.ndarray[Any, np.dtype[np.uint32]] = found.to_numpy().astype(np.uint32)
+        return rows
 
     def id(self, row: int) -> int | str:
         """The id as it stands in an answer."""

@@ -69,7 +69,7 @@ class Manifest:
         return np.searchsorted(starts, rows, side="right") - 1
 
     @property
-    def bytes(self) -> int:
+    def total_bytes(self) -> int:
         """Size of all files but the manifest."""
         return self.items_file.bytes + sum(shard.bytes for shard in self.shards)
 

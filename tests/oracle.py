@@ -15,10 +15,11 @@ class Seed(NamedTuple):
     negative: bool = False
 
 
-def unit_of(seeds, score_abs_max):
-    """2^-44 P, P the smallest power of two >= the largest weight x score_abs_max."""
-    largest = max(seed.weight for seed in seeds) * float(score_abs_max)
-    if largest == 0:
+def unit_of(matrix, seeds):
+    """2^-44 P, P the smallest power of two >= the largest weight x score_abs_max; None where nothing is rounded."""
+    with np.errstate(all="ignore"):
+        largest = max(seed.weight for seed in seeds) * float(np.nanmax(np.abs(matrix)))
+    if largest == 0 or len(seeds) == 1:
         return None
     power = Fraction(2) ** (math.frexp(largest)[1] + 1)
     while power / 2 >= Fraction(largest):
@@ -26,11 +27,8 @@ def unit_of(seeds, score_abs_max):
     return power / 2**44
 
 
-def contributions(matrix, seeds, candidate):
+def contributions(matrix, seeds, candidate, unit):
     """(seed index, exact weighted score) of every seed that has a pair with the candidate; signs not applied."""
-    with np.errstate(all="ignore"):
-        abs_max = np.nanmax(np.abs(matrix))
-    unit = unit_of(seeds, abs_max) if len(seeds) > 1 else None
     found = []
     for i, seed in enumerate(seeds):
         score = matrix[seed.row, candidate]
@@ -47,8 +45,9 @@ def hits(matrix, seeds, strategy="sum_scores", exclude=(), limit=10, offset=0, t
     """[(row, float32 score)], exactly as DESIGN orders them. matrix: (N, N), NaN where there is no pair."""
     never = {seed.row for seed in seeds} | set(exclude)
     scored = []
+    unit = unit_of(matrix, seeds)
     for candidate in range(len(matrix)):
-        found = contributions(matrix, seeds, candidate)
+        found = contributions(matrix, seeds, candidate, unit)
         if candidate in never or not found:
             continue
         if strategy == "sum_scores":

@@ -123,7 +123,7 @@ async def test_recommend_with_everything(client):
         assert answer["missing_ids"] == ["unknown"]
         for hit, (row, score) in zip(answer["hits"], expected, strict=True):
             lines = {line["id"]: line["contribution"] for line in hit["explain"]}
-            parts = oracle.contributions(MATRIX, seeds, row)
+            parts = oracle.contributions(MATRIX, seeds, row, oracle.unit_of(MATRIX, seeds))
             signed = {f"id {seeds[i].row}": float(-value if seeds[i].negative else value) for i, value in parts}
             assert lines == {id_: pytest.approx(value) for id_, value in signed.items()}
             if strategy == "sum_scores":

@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,85 +16,36 @@ import numpy as np
 import psutil
 import pytest
 
-from simshard.serve.run_folder import _base, free_port
+from simshard.serve.run_folder import free_port
 from tests import oracle
-from tests.builder import random_matrix, write_store
-
-ITEMS = 120
-MATRICES = [random_matrix(seed, ITEMS, density=0.9, negative=True) for seed in range(3)]
-PROGRAM = "from simshard.cli.main import main; main()"
-START = 120
-
-
-class Server:
-    """A `simshard serve` process."""
-
-    def __init__(self, store, *options, env=None):
-        self.port = free_port() if "--port" not in options else int(options[options.index("--port") + 1])
-        command = [sys.executable, "-c", PROGRAM, "serve", "--store", str(store), "--port", str(self.port), *options]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
-        )
-        self.line = self.process.stdout.readline()
-        if not self.line:
-            raise RuntimeError(self.process.stderr.read())
-        self.url = self.line.split()[0]
-
-    def stop(self, number=signal.SIGTERM):
-        """End it; seconds that took, and what it wrote to stderr."""
-        started = time.monotonic()
-        self.process.send_signal(number)
-        _, errors = self.process.communicate(timeout=60)
-        return time.monotonic() - started, errors
-
-
-def folders():
-    return set(_base().iterdir())
-
-
-def running(folder):
-    """Processes that were started out of a run folder, by command line or files."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            words = [*process.cmdline(), *(file.path for file in process.open_files())]
-            if any(f"{folder}/" in word for word in words):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+from tests.builder import write_store
+from tests.conftest import ITEMS, MATRICES
+from tests.server import Server, command, folders, gcs_address, running, stop_all
 
 
 @pytest.fixture(scope="module")
-def stores(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("serve")
-    main = write_store(folder / "main", MATRICES[0], shards=3)
-    other = write_store(folder / "other", MATRICES[2], "sparse", shards=2)
-    return main, other
-
-
-@pytest.fixture(scope="module")
-def servers(stores):
-    """One cluster with two applications: `main` local, and `other` on the same cluster, by actor calls."""
-    before = folders()
-    main = Server(stores[0].root)
-    other = None
-    try:
-        (folder,) = folders() - before
-        (raylet,) = [process for process in running(folder) if process.name() == "raylet"]
-        (address,) = [word.partition("=")[2] for word in raylet.cmdline() if word.startswith("--gcs-address=")]
-        options = ("--address", address, "--name", "other", "--route-prefix", "/other", "--transport", "actor")
-        other = Server(stores[1].root, *options, "--redis", "off", "--port", str(main.port))
-        yield main, other, folder
-    finally:
-        for server in (other, main):
-            if server is not None and server.process.poll() is None:
-                server.stop()
+def other(cluster, tmp_path_factory):
+    """A second store served by the same cluster, asked by actor calls only."""
+    store = write_store(tmp_path_factory.mktemp("other") / "store", MATRICES[2], "sparse", shards=2)
+    options = ("--address", gcs_address(cluster.folder), "--name", "other", "--route-prefix", "/other")
+    server = Server(store.root, *options, "--transport", "actor", "--redis", "off", "--port", cluster.server.port)
+    yield server, store
+    stop_all(server)
 
 
 @pytest.fixture
-def main(servers):
-    return servers[0]
+def servers(cluster, other):
+    return cluster.server, other[0], cluster.folder
+
+
+@pytest.fixture
+def stores(cluster, other):
+    return cluster.store, other[1]
+
+
+@pytest.fixture
+def main(cluster):
+    return cluster.server
 
 
 def expected(matrix, seeds, **options):
@@ -222,8 +172,7 @@ def test_answers_come_from_memory_and_from_redis(main):
 
 def test_the_cli_asks_a_server(main, stores):
     def run(*arguments):
-        command = [sys.executable, "-c", PROGRAM, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(command(*arguments), capture_output=True, text=True, check=True).stdout
 
     for arguments in (
         ("similar", "7", "--limit", "3"),
@@ -353,8 +302,7 @@ def started(*arguments, **options):
     try:
         yield server
     finally:
-        if server.process.poll() is None:
-            server.stop()
+        stop_all(server)
 
 
 def test_what_a_killed_serve_left_is_ended_by_the_next_one(stores):
@@ -382,9 +330,10 @@ def test_what_a_killed_serve_left_is_ended_by_the_next_one(stores):
 
 
 def run_serve(store, *options):
-    command = [sys.executable, "-c", PROGRAM, "serve", "--store", str(store), *options]
     env = {name: value for name, value in os.environ.items() if name != "SIMSHARD_API_KEY"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=START, env=env)
+    return subprocess.run(
+        command("serve", "--store", store, *options), capture_output=True, text=True, check=False, timeout=120, env=env
+    )
 
 
 def test_what_cannot_be_served_is_told_before_anything_starts(tmp_path, stores):

@@ -1,0 +1,41 @@
+# `make demo` and `make test` do all their own set-up, into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PACKAGES := cli ingest serve shards
+
+.PHONY: demo test lint bench lock wheel clean
+
+demo: $(INSTALLED)
+	$(BIN)/simshard demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	@mkdir -p build/types/simshard
+	@for package in $(PACKAGES); do ln -sfn ../../../$$package build/types/simshard/$$package; done
+	MYPYPATH=build/types $(BIN)/mypy --namespace-packages --explicit-package-bases -p simshard
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.run
+
+$(INSTALLED): pyproject.toml requirements.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Every platform's and Python's packages in one file, by hash, without addresses.
+lock:
+	$(PYTHON) -m pip install --quiet uv
+	uv pip compile --universal --python-version 3.11 --extra dev --upgrade --generate-hashes --no-header \
+	  --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock pyproject.toml
+
+wheel: $(INSTALLED)
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,30 @@
+"""One Ray cluster for the whole session: `simshard serve` as a process, which other tests join."""
+
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from tests.builder import random_matrix, write_store
+from tests.server import Server, folders, stop_all
+
+ITEMS = 120
+MATRICES = [random_matrix(seed, ITEMS, density=0.9, negative=True) for seed in range(3)]
+
+
+def skip_unless_ci(reason):
+    """Skip here, with the reason; fail in CI, where everything that tests need is there."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """A running server of a small store, and the run folder of its cluster."""
+    store = write_store(tmp_path_factory.mktemp("cluster") / "store", MATRICES[0], shards=3)
+    before = folders()
+    server = Server(store.root)
+    (folder,) = folders() - before
+    yield SimpleNamespace(server=server, store=store, folder=folder)
+    stop_all(server)

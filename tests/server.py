@@ -1,0 +1,74 @@
+"""`simshard serve` as a process, for tests."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+
+from simshard.serve.run_folder import _base, free_port
+
+PROGRAM = "from simshard.cli.main import main; main()"
+
+
+def command(*arguments):
+    """The command line of `simshard` with these arguments."""
+    return [sys.executable, "-c", PROGRAM, *map(str, arguments)]
+
+
+class Server:
+    """A `simshard serve` process."""
+
+    def __init__(self, store, *options, env=None):
+        self.port = free_port() if "--port" not in options else int(options[options.index("--port") + 1])
+        self.process = subprocess.Popen(
+            command("serve", "--store", store, "--port", self.port, *options),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(env or {})},
+        )
+        self.line = self.process.stdout.readline()
+        if not self.line:
+            raise RuntimeError(self.process.stderr.read())
+        self.url = self.line.split()[0]
+
+    def stop(self, number=signal.SIGTERM):
+        """End it; seconds that took, and what it wrote to stderr."""
+        started = time.monotonic()
+        self.process.send_signal(number)
+        _, errors = self.process.communicate(timeout=60)
+        return time.monotonic() - started, errors
+
+
+def folders():
+    return set(_base().iterdir())
+
+
+def running(folder):
+    """Processes that were started out of a run folder, by command line or files."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = [*process.cmdline(), *(file.path for file in process.open_files())]
+            if any(f"{folder}/" in word for word in words):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def gcs_address(folder):
+    """Where the Ray cluster of a run folder is joined."""
+    (raylet,) = [process for process in running(folder) if process.name() == "raylet"]
+    (address,) = [word.partition("=")[2] for word in raylet.cmdline() if word.startswith("--gcs-address=")]
+    return address
+
+
+def stop_all(*servers):
+    """End those that still run."""
+    for server in servers:
+        if server.process.poll() is None:
+            server.stop()

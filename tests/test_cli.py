@@ -1,0 +1,111 @@
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from simshard.cli.demo import write_pairs
+from simshard.cli.main import app
+from simshard.cli.output import show_size, size_option
+from simshard.shards.store import Store
+from tests import oracle
+from tests.builder import random_matrix, write_store
+
+RUNNER = CliRunner()
+MATRIX = random_matrix(11, 25)
+
+
+def run(*arguments, code=0):
+    result = RUNNER.invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result
+
+
+@pytest.fixture
+def store(tmp_path):
+    return write_store(tmp_path / "store", MATRIX)
+
+
+def test_help_of_every_command():
+    top = run("--help").stdout
+    for command in ("ingest", "serve", "similar", "recommend", "snapshots", "demo"):
+        assert command in top
+        assert "Usage" in run(command, "--help").stdout
+    assert re.match(r"simshard \d+\.\d+", run("--version").stdout)
+
+
+def test_ingest_tells_what_was_built_and_json_is_the_manifest(tmp_path):
+    path = tmp_path / "pairs.json"
+    path.write_text(json.dumps([[1, 2, 0.5], [2, 1, 0.75], [3, 3, 1], [2, 3, 0.1]]))
+    told = run("ingest", path, "--store", tmp_path / "store").stdout
+    for words in ("3 items, 2 pairs, dense, 2 shards", "dropped 1 self-pairs, 1 duplicates"):
+        assert words in told
+    first = Store(tmp_path / "store").resolve()
+    manifest = json.loads(run("ingest", path, "--store", tmp_path / "store", "--no-activate", "--json").stdout)
+    assert manifest["pairs"] == 2
+    assert Store(tmp_path / "store").resolve() == first != manifest["name"]
+
+
+def test_similar_and_recommend_from_a_store(store):
+    answer = json.loads(run("similar", 4, "--store", store.root, "--limit", 3, "--json").stdout)
+    assert [hit["id"] for hit in answer["hits"]] == [row for row, _ in oracle.hits(MATRIX, [oracle.Seed(4)], limit=3)]
+    arguments = ("--positive", "4=2.5", "--positive", 6, "--negative", "9=0.5", "--exclude", 1, "--explain")
+    seeds = [oracle.Seed(4, 2.5), oracle.Seed(6), oracle.Seed(9, 0.5, True)]
+    answer = json.loads(run("recommend", *arguments, "--store", store.root, "--json").stdout)
+    assert [hit["id"] for hit in answer["hits"]] == [row for row, _ in oracle.hits(MATRIX, seeds, exclude=[1])]
+    table = run("recommend", *arguments, "--positive", "nobody", "--store", store.root)
+    assert "because of" in table.stdout
+    assert "unknown ids: nobody" in table.stderr
+
+
+def test_questions_that_cannot_be_answered(store, tmp_path):
+    assert "not in snapshot" in run("similar", "none", "--store", store.root, code=1).stderr
+    assert "twice" in run("recommend", "--positive", 1, "--negative", 1, "--store", store.root, code=1).stderr
+    assert "weight" in run("recommend", "--positive", "1=-2", "--store", store.root, code=1).stderr
+    assert "no active snapshot" in run("similar", 1, "--store", tmp_path / "none", code=1).stderr
+    assert "no answer" in run("similar", 1, "--url", "http://127.0.0.1:9", code=1).stderr
+    run("similar", 1, code=2)
+    run("similar", 1, "--store", store.root, "--limit", 0, code=2)
+
+
+def test_snapshots(store):
+    first = store.resolve()
+    write_store(store.root, MATRIX, "sparse")
+    second = store.resolve()
+    listed = run("snapshots", "list", "--store", store.root).stdout
+    assert re.search(rf"\*\s+{second}", listed)
+    assert first in listed
+    assert json.loads(run("snapshots", "list", "--json", "--store", store.root).stdout)["active"] == second
+    assert json.loads(run("snapshots", "show", first, "--json", "--store", store.root).stdout)["name"] == first
+    assert "shard-00001.arrow" in run("snapshots", "show", "--store", store.root).stdout
+    assert first in run("snapshots", "rollback", "--store", store.root).stdout
+    assert second in run("snapshots", "activate", second, "--store", store.root).stdout
+    assert "sound" in run("snapshots", "verify", "--store", store.root).stdout
+    assert "no snapshot" in run("snapshots", "activate", "x", "--store", store.root, code=1).stderr
+    path = store.snapshots / second / "shard-00000.arrow"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 4
+    path.write_bytes(data)
+    assert "shard-00000.arrow: checksum" in run("snapshots", "verify", "--store", store.root, code=1).stderr
+    store.activate(first)
+    assert f"removed {second}" in run("snapshots", "prune", "--keep", 0, "--store", store.root).stdout
+    assert "nothing" in run("snapshots", "prune", "--store", store.root).stdout
+
+
+def test_sizes():
+    assert [size_option(text) for text in ("5", "1KB", "2 MiB", "0.5g", "1T")] == [
+        5,
+        1 << 10,
+        2 << 20,
+        1 << 29,
+        1 << 40,
+    ]
+    assert [show_size(count) for count in (5, 2048, 5 << 30)] == ["5 B", "2.0 KB", "5.0 GB"]
+
+
+def test_the_demo_writes_all_pairs(tmp_path):
+    write_pairs(tmp_path / "pairs.json", 20)
+    pairs = json.loads((tmp_path / "pairs.json").read_text())
+    assert len({(pair["a"], pair["b"]) for pair in pairs}) == 190
+    assert all(0 <= pair["score"] <= 1 for pair in pairs)

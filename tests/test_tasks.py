@@ -1,0 +1,69 @@
+import json
+import os
+import subprocess
+
+import numpy as np
+import pytest
+
+from simshard.ingest.tasks import run
+from simshard.shards.errors import InputError, SimshardError
+from simshard.shards.store import Store
+from tests.builder import read_matrix
+from tests.server import command, gcs_address
+
+
+def square(number):
+    if number == 7:
+        raise InputError("seven")
+    if number == 9:
+        os._exit(1)
+    return number * number
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_results_come_in_order_and_the_first_error_ends_the_run(workers):
+    assert list(run(square, range(7), workers)) == [n * n for n in range(7)]
+    done = []
+    with pytest.raises(InputError, match="seven"):
+        done.extend(run(square, iter(range(100)), workers))
+    assert list(run(square, [], workers)) == []
+
+
+def test_jobs_in_flight_are_bounded():
+    taken = []
+
+    def jobs():
+        for number in range(30, 60):
+            taken.append(number)
+            yield number
+
+    results = run(square, jobs(), 2)
+    next(results)
+    assert len(taken) <= 5
+    results.close()
+
+
+def test_a_worker_that_is_killed_is_told(tmp_path):
+    with pytest.raises(SimshardError, match="out of memory"):
+        list(run(square, [9, 1], 2))
+
+
+def test_the_same_snapshot_from_ray_tasks(cluster, tmp_path):
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 200, (2, 100_000))
+    path = tmp_path / "pairs.json"
+    path.write_text(json.dumps(list(zip(a.tolist(), b.tolist(), rng.random(100_000).round(3).tolist(), strict=True))))
+    options = ("--memory", "16MB", "--workers", "2")
+    for name, more in (("here", ()), ("ray", ("--address", gcs_address(cluster.folder)))):
+        arguments = ("ingest", path, "--store", tmp_path / name, *options, *more)
+        subprocess.run(command(*arguments), check=True, capture_output=True)
+    here, ray = Store(tmp_path / "here"), Store(tmp_path / "ray")
+    assert np.array_equal(read_matrix(here), read_matrix(ray), equal_nan=True)
+    checksums = [[shard.checksum for shard in store.manifest().shards] for store in (here, ray)]
+    assert checksums[0] == checksums[1]
+    path.write_text(path.read_text()[:-1] + ",[1,2]]")
+    arguments = ("ingest", path, "--store", tmp_path / "ray", *options, "--address", gcs_address(cluster.folder))
+    refused = subprocess.run(command(*arguments), check=False, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "record 100001: expected a triple" in refused.stderr
+    assert "Traceback" not in refused.stderr
