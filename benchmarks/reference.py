@@ -1,0 +1,84 @@
+"""A dense store of the reference size, written straight through the writer: any scale, fixed seed, symmetric."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from simshard.ingest.shuffle import shard_name
+from simshard.shards.format import BATCH_ROWS, MISSING, ShardWriter
+from simshard.shards.items import write_items
+from simshard.shards.manifest import Manifest, ShardInfo
+from simshard.shards.store import Store
+
+ITEMS = 37_030
+PRESENT = 649_141_288 / (ITEMS * (ITEMS - 1) / 2)
+
+
+def block(start: int, stop: int, items: int) -> NDArray[np.float32]:
+    """Rows start:stop of the matrix: float32 (R, items) of 4 decimals, skewed to low scores, NaN for missing pairs."""
+    rows = np.arange(start, stop, dtype=np.uint64)[:, None]
+    columns = np.arange(items, dtype=np.uint64)
+    mixed = np.minimum(rows, columns) * np.uint64(items) + np.maximum(rows, columns)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64's finalizer
+        mixed ^= mixed >> np.uint64(shift)
+        mixed *= np.uint64(factor)
+    mixed ^= mixed >> np.uint64(31)
+    scores = (mixed >> np.uint64(40)).astype(np.float32) / np.float32(2**24)
+    scores *= scores
+    np.round(scores, 4, out=scores)
+    present = (mixed & np.uint64(0xFFFFFF)) < np.uint64(PRESENT * 2**24)
+    scores[~present] = MISSING
+    scores[np.arange(stop - start), np.arange(start, stop)] = MISSING
+    return scores
+
+
+@dataclass(frozen=True)
+class _Job:
+    folder: Path
+    index: int
+    start: int
+    stop: int
+    items: int
+
+
+def _write(job: _Job) -> tuple[ShardInfo, float]:
+    writer = ShardWriter(job.folder / shard_name(job.index), "dense", job.items, job.start)
+    for at in range(job.start, job.stop, BATCH_ROWS):
+        writer.write_dense(block(at, min(at + BATCH_ROWS, job.stop), job.items))
+    return writer.close(), writer.score_abs_max
+
+
+def write_store(root: Path, items: int, shards: int = 2) -> Store:
+    """Publish and activate the store."""
+    store = Store(root)
+    bounds = np.linspace(0, items, shards + 1).astype(int).tolist()
+    with store.stage() as staging, ProcessPoolExecutor(2) as pool:
+        jobs = [_Job(staging.folder, i, bounds[i], bounds[i + 1], items) for i in range(shards)]
+        written = list(pool.map(_write, jobs))
+        titles = pa.array([f"Title number {row}" for row in range(items)])
+        entries = sum(info.entries for info, _ in written)
+        staging.publish(
+            Manifest(
+                name=staging.name,
+                created="2026-01-01T00:00:00+00:00",
+                encoding="dense",
+                items=items,
+                pairs=entries // 2,
+                directed=False,
+                score_abs_max=max(largest for _, largest in written),
+                batch_rows=BATCH_ROWS,
+                items_file=write_items(staging.folder, pa.array(range(items), pa.int64()), {"title": titles}),
+                shards=tuple(info for info, _ in written),
+                source={"generated": "benchmarks.reference"},
+                options={},
+                dropped={},
+            )
+        )
+    store.activate(staging.name)
+    return store

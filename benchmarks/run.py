@@ -1,0 +1,171 @@
+"""`make bench`: every figure that the docs name, as ratios of one run, into results/.
+
+ingest     12.5 M pairs of real titles from one JSON array, beside a bare `ijson.items` loop over the same file
+serve      `similar` over HTTP on that store at 1, 8 and 32 connections, by cache
+reference  a dense store of 37,030 items (`--scale` for a fraction): start, memory, throughput, cold and warm, 20 seeds
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import ijson
+
+from benchmarks import anime, machine, reference
+from simshard.shards.store import Store
+
+RESULTS = Path(__file__).parent / "results"
+TITLES = 5_000
+Figures = dict[str, Any]
+
+_RANDOM_SIMILAR = """
+local ids = {%s}
+math.randomseed(7)
+request = function() return wrk.format("GET", "/v1/items/" .. ids[math.random(#ids)] .. "/similar") end
+"""
+_RANDOM_RECOMMEND = """
+math.randomseed(7)
+local headers = {["content-type"] = "application/json"}
+request = function()
+  local seen, seeds = {}, {}
+  while #seeds < %d do
+    local id = math.random(0, %d)
+    if not seen[id] then seen[id] = true; seeds[#seeds + 1] = id end
+  end
+  return wrk.format("POST", "/v1/recommend", headers, '{"positive":[' .. table.concat(seeds, ",") .. "]}")
+end
+"""
+
+
+def ingest(folder: Path) -> Figures:
+    """Ingest, and the loop that it is measured by."""
+    ids, titles, matrix = anime.load(TITLES)
+    path, items = folder / "pairs.json", folder / "items.ndjson"
+    pairs = anime.write_json(path, ids, matrix)
+    items.write_text("\n".join(json.dumps({"id": i, "title": t}) for i, t in zip(ids, titles, strict=True)))
+
+    begun = time.perf_counter()
+    with open(path, "rb") as file:
+        for _ in ijson.items(file, "item", use_float=True):
+            pass
+    loop = time.perf_counter() - begun
+
+    simshard = Path(sys.executable).with_name("simshard")
+    command = [simshard, "ingest", path, "--store", folder / "store", "--items", items]
+    begun = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    with machine.PeakMemory(process.pid) as memory:
+        told, _ = process.communicate()
+    seconds = time.perf_counter() - begun
+    print(told, end="")
+    return {
+        "pairs": pairs,
+        "json_bytes": path.stat().st_size,
+        "ijson_loop_pairs_per_s": round(pairs / loop),
+        "ingest_pairs_per_s": round(pairs / seconds),
+        "ratio_to_ijson_loop": round(loop / seconds, 2),
+        "seconds": round(seconds, 2),
+        "peak_private_mb_all_processes": round(memory.peak_mb),
+    }
+
+
+def serve(store: Path) -> Figures:
+    """`similar` by random items at 1, 8 and 32 connections, for each kind of cache."""
+    ids, _, _ = anime.load(TITLES)
+    script = _RANDOM_SIMILAR % ",".join(map(str, ids))
+    kinds = {
+        "no cache": ("--cache", "0", "--redis", "off"),
+        "memory": ("--redis", "off"),
+        "redis only": ("--cache", "0", "--redis-classes", "similar,recommend"),
+        "memory + redis": ("--redis-classes", "similar,recommend"),
+        "no cache, actor transport": ("--cache", "0", "--redis", "off", "--transport", "actor"),
+    }
+    figures: Figures = {}
+    for name, options in kinds.items():
+        with machine.Server(store, *options) as server:
+            machine.wrk(server.url, script, 8, 3)
+            figures[name] = {f"{count} connections": machine.wrk(server.url, script, count) for count in (1, 8, 32)}
+            print(name, json.dumps(figures[name]))
+    return figures
+
+
+def drop_pages(store: Store) -> None:
+    """Ask the kernel to forget the file pages of the active snapshot that nobody has touched through a map."""
+    folder = store.snapshots / store.resolve()
+    for path in folder.iterdir():
+        descriptor = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def reference_size(folder: Path, scale: float) -> Figures:
+    """Two shards, one replica, the full matrix."""
+    items = round(reference.ITEMS * scale**0.5)
+    begun = time.perf_counter()
+    store = reference.write_store(folder / "reference", items)
+    manifest = store.manifest()
+    figures: Figures = {
+        "items": items,
+        "pairs": manifest.pairs,
+        "bytes": manifest.total_bytes,
+        "write_seconds": round(time.perf_counter() - begun, 1),
+    }
+    similar = _RANDOM_SIMILAR % ",".join(map(str, range(items)))
+    seeds = {count: _RANDOM_RECOMMEND % (count, items - 1) for count in (2, 20)}
+    drop_pages(store)
+    with machine.Server(store.root, "--cache", "0", "--redis", "off") as server:
+        figures["start_to_first_answer_s"] = server.started_s
+        figures["private_mb_at_start"] = server.memory()
+        drop_pages(store)
+        figures["20 seeds, 1 connection, cold"] = machine.wrk(server.url, seeds[20], 1)
+        drop_pages(store)
+        figures["similar, 8 connections, cold"] = machine.wrk(server.url, similar, 8, 4)
+        for count in (1, 8, 32):
+            figures[f"similar, {count} connections, warm"] = machine.wrk(server.url, similar, count)
+        for count in (2, 20):
+            for connections in (1, 8):
+                name = f"{count} seeds, {connections} connections, warm"
+                figures[name] = machine.wrk(server.url, seeds[count], connections)
+        figures["private_mb_after"] = server.memory()
+    with machine.Server(store.root, "--cache", "0", "--redis", "off", "--transport", "actor") as server:
+        figures["similar, 8 connections, actor transport"] = machine.wrk(server.url, similar, 8)
+        figures["20 seeds, 1 connection, actor transport"] = machine.wrk(server.url, seeds[20], 1)
+    return figures
+
+
+def main() -> None:
+    """Run what was asked for and write one JSON file each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=["ingest", "serve", "reference"])
+    parser.add_argument("--scale", type=float, default=1.0, help="fraction of the reference's pairs")
+    options = parser.parse_args()
+    with machine.scratch(1.5 + 6.5 * options.scale) as folder:
+        for part in options.parts:
+            if part in ("ingest", "serve") and not anime.DATA.exists():
+                print(f"{part}: skipped, {anime.DATA.name} is not there")
+                continue
+            if part == "ingest":
+                figures = ingest(folder)
+            elif part == "serve":
+                if not (folder / "store").exists():
+                    ingest(folder)
+                figures = serve(folder / "store")
+            elif part == "reference":
+                figures = reference_size(folder, options.scale)
+            else:
+                parser.error(f"no part {part!r}")
+            RESULTS.mkdir(exist_ok=True)
+            target = RESULTS / f"{part}.json"
+            target.write_text(json.dumps({"machine": machine.details(), "figures": figures}, indent=2) + "\n")
+            print(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()
