@@ -26,7 +26,7 @@ from simshard.ingest.shuffle import (
     write_shard,
 )
 from simshard.ingest.streams import STDIN
-from simshard.ingest.tasks import Progress, run
+from simshard.ingest.tasks import Progress, Workers
 from simshard.shards.errors import InputError, StoreError
 from simshard.shards.items import write_items
 from simshard.shards.manifest import Encoding, Manifest
@@ -43,7 +43,7 @@ _INLINE_PAIRS = 300_000
 class IngestOptions:
     """What `simshard ingest` was asked for; `memory` bounds the working memory of all workers together, in bytes.
 
-    workers: processes or Ray tasks at a time; None: as many as cores, and none where the input is small.
+    workers: processes or Ray tasks at a time; None: as many as cores.
     """
 
     format: str | None = None
@@ -57,15 +57,6 @@ class IngestOptions:
     memory: int = MEMORY
     workers: int | None = None
     activate: bool = True
-
-    def workers_for(self, small: bool) -> int:
-        """How many workers to use for a phase."""
-        return self.workers or (1 if small else _cores())
-
-    @property
-    def share(self) -> int:
-        """One worker's share of the memory, in bytes."""
-        return self.memory // self.workers_for(small=False)
 
 
 def _cores() -> int:
@@ -85,8 +76,8 @@ def ingest(paths: list[str], store: Store, options: IngestOptions, progress: Pro
     if options.items:
         catalogue = read_catalogue(options.items, options.id_column, options.title_column)
     try:
-        with store.stage() as staging:
-            manifest = _build(paths, staging, catalogue, options, progress)
+        with store.stage() as staging, Workers(options.workers or _cores()) as workers:
+            manifest = _build(paths, staging, catalogue, options, workers, progress)
             staging.publish(manifest)
     except OSError as error:
         raise StoreError(f"{error.filename or store.root}: {error.strerror or error}; nothing was published") from error
@@ -96,36 +87,41 @@ def ingest(paths: list[str], store: Store, options: IngestOptions, progress: Pro
 
 
 def _build(
-    paths: list[str], staging: Staging, catalogue: Catalogue | None, options: IngestOptions, progress: Progress
+    paths: list[str],
+    staging: Staging,
+    catalogue: Catalogue | None,
+    options: IngestOptions,
+    workers: Workers,
+    progress: Progress,
 ) -> Manifest:
+    share = options.memory // workers.count
     scratch = staging.folder / "scratch"
     scratch.mkdir()
-    piece = max(min(options.share // 16, _LARGEST_PIECE), _LEAST_PIECE)
-    intake = Intake(scratch, options.directed, piece, options.workers_for)
+    piece = max(min(share // 16, _LARGEST_PIECE), _LEAST_PIECE)
+    intake = Intake(scratch, options.directed, piece, workers)
     known = (options.items or "", catalogue.ids) if catalogue else None
     read_pairs(paths, intake, options.format, options.fields, known, progress)
     spills = intake.spills
     pairs = sum(spill.pairs for spill in spills)
-    workers = options.workers_for(small=pairs < _INLINE_PAIRS)
+    small = pairs < _INLINE_PAIRS
 
     ids, degrees = _in_row_order(*intake.degrees.merged(), catalogue)
     items_file = write_items(staging.folder, ids, _attributes(catalogue, len(ids)))
     possible = len(ids) * (len(ids) - 1) // (1 if options.directed else 2)
     encoding = options.encoding or ("dense" if 2 * pairs >= possible else "sparse")
-    plan = make_plan(degrees, encoding, options.shards, options.share // 2)
+    plan = make_plan(degrees, encoding, options.shards, share // 2)
 
     progress.phase("Partitioning", "pairs", pairs)
     jobs = [PartitionJob(s.path, s.pairs, staging.folder, plan.bucket_bounds, options.directed) for s in spills]
     partitions = []
-    for done, spilled in zip(run(partition, jobs, workers), spills, strict=True):
+    for done, spilled in zip(workers.run(partition, jobs, small), spills, strict=True):
         partitions.append(done)
         progress.advance(spilled.pairs)
 
     progress.phase("Writing", "rows", len(ids))
     shards = []
-    for written in run(
-        write_shard, [ShardJob(plan, i, staging.folder, partitions) for i in range(len(plan.shard_bounds) - 1)], workers
-    ):
+    shard_jobs = [ShardJob(plan, i, staging.folder, partitions) for i in range(len(plan.shard_bounds) - 1)]
+    for written in workers.run(write_shard, shard_jobs, small):
         shards.append(written)
         progress.advance(written.info.row_stop - written.info.row_start)
     shutil.rmtree(scratch)
@@ -149,15 +145,15 @@ def _build(
     )
     if encoding == "dense" and options.encoding is None and 2 * unique < possible:
         # More than half of the records, but repeated ones: the guess from their number was wrong.
-        return _as_sparse(staging.folder, manifest, workers)
+        return _as_sparse(staging.folder, manifest, workers, small)
     return manifest
 
 
-def _as_sparse(folder: Path, manifest: Manifest, workers: int) -> Manifest:
+def _as_sparse(folder: Path, manifest: Manifest, workers: Workers, small: bool) -> Manifest:
     target = folder / "sparse"
     target.mkdir()
     jobs = [SparseJob(folder, manifest, i, target) for i in range(len(manifest.shards))]
-    shards: list[WrittenShard] = list(run(rewrite_sparse, jobs, workers))
+    shards: list[WrittenShard] = list(workers.run(rewrite_sparse, jobs, small))
     for shard in shards:
         os.replace(target / shard.info.file, folder / shard.info.file)
     target.rmdir()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
@@ -14,7 +14,7 @@ from simshard.ingest.records import Malformed, RefusedRecord, lone_surrogate, st
 from simshard.ingest.shuffle import Degrees, Spill, Spilled, SpillJob, spill, spill_pairs
 from simshard.ingest.sources import Piece, Source, cut, recognise
 from simshard.ingest.streams import Stream
-from simshard.ingest.tasks import Progress, run
+from simshard.ingest.tasks import Progress, Workers
 from simshard.shards.errors import InputError
 
 _INLINE_BYTES = 8 << 20
@@ -25,7 +25,7 @@ _TOKEN = 256  # ijson sees a misplaced token at its end
 class Intake:
     """The spills of all pair files in the order of the input, with their distinct ids and degrees."""
 
-    def __init__(self, scratch: Path, directed: bool, piece_bytes: int, workers: Callable[[bool], int]) -> None:
+    def __init__(self, scratch: Path, directed: bool, piece_bytes: int, workers: Workers) -> None:
         self.spills: list[Spill] = []
         self.degrees = Degrees()
         self._scratch, self._directed, self._piece_bytes, self._workers = scratch, directed, piece_bytes, workers
@@ -53,7 +53,7 @@ class Intake:
         records = 0
         small = source.size is not None and source.size < _INLINE_BYTES
         try:
-            for done in run(spill, jobs(), self._workers(small)):
+            for done in self._workers.run(spill, jobs(), small):
                 handed.popleft()
                 records += done.spill.records
                 yield done

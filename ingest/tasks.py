@@ -10,9 +10,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import wait as wait_for_futures
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from simshard.shards.errors import SimshardError
 
@@ -32,59 +33,77 @@ class Progress(Protocol):
         """Report units done since the last call."""
 
 
-def run(function: Callable[[J], R], jobs: Iterable[J], workers: int) -> Iterator[R]:
-    """The results of `function` for every job, in the order of the jobs, at most 2 jobs a worker in flight.
+class Workers:
+    """Where jobs run: Ray tasks where this process is connected to a cluster, else processes, started when needed.
 
-    The first exception in that order is raised; jobs after it that have not begun are dropped.
+    count: workers at a time; 1 runs jobs in this process.
     """
-    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
-        yield from _run_ray(function, jobs, workers)
-    elif workers == 1:
-        yield from map(function, jobs)
-    else:
-        yield from _run_processes(function, jobs, workers)
 
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._pool: ProcessPoolExecutor | None = None
 
-def _run_ray(function: Callable[[J], R], jobs: Iterable[J], workers: int) -> Iterator[R]:
-    import ray
-    from ray.exceptions import RayTaskError
+    def __enter__(self) -> Workers:
+        return self
 
-    remote = ray.remote(num_cpus=1, max_retries=3)(function)
-    running: deque[ray.ObjectRef] = deque()
-    todo = iter(jobs)
-    try:
-        while True:
-            while len(running) < workers * _IN_FLIGHT and (job := next(todo, None)) is not None:
-                running.append(remote.remote(job))
-            if not running:
-                return
-            try:
-                result = ray.get(running[0])
-            except RayTaskError as error:
-                raise error.cause from error
-            running.popleft()
-            yield result
-    finally:
-        for ref in running:
-            ray.cancel(ref, force=True)
+    def __exit__(self, *_: Any) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
+    def run(self, function: Callable[[J], R], jobs: Iterable[J], small: bool = False) -> Iterator[R]:
+        """The results of `function` for every job, in the order of the jobs, at most 2 jobs a worker in flight.
 
-def _run_processes(function: Callable[[J], R], jobs: Iterable[J], workers: int) -> Iterator[R]:
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
-    try:
+        small: not worth a worker's start. The first exception in that order is raised; jobs after it that have not
+        begun are dropped.
+        """
+        if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+            return self._run_ray(function, jobs)
+        if self.count == 1 or (small and self._pool is None):
+            return map(function, jobs)
+        return self._run_processes(function, jobs)
+
+    def _run_ray(self, function: Callable[[J], R], jobs: Iterable[J]) -> Iterator[R]:
+        import ray
+        from ray.exceptions import RayTaskError
+
+        remote = ray.remote(num_cpus=1, max_retries=3)(function)
+        running: deque[ray.ObjectRef] = deque()
+        todo = iter(jobs)
+        try:
+            while True:
+                while len(running) < self.count * _IN_FLIGHT and (job := next(todo, None)) is not None:
+                    running.append(remote.remote(job))
+                if not running:
+                    return
+                try:
+                    result = ray.get(running[0])
+                except RayTaskError as error:
+                    raise error.cause from error
+                running.popleft()
+                yield result
+        finally:
+            for ref in running:
+                ray.cancel(ref, force=True)
+
+    def _run_processes(self, function: Callable[[J], R], jobs: Iterable[J]) -> Iterator[R]:
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.count, mp_context=context, initializer=_end_with_parent)
         running: deque[Future[R]] = deque()
         todo = iter(jobs)
-        while True:
-            while len(running) < workers * _IN_FLIGHT and (job := next(todo, None)) is not None:
-                running.append(pool.submit(function, job))
-            if not running:
-                return
-            yield running.popleft().result()
-    except BrokenProcessPool as error:
-        raise SimshardError("a worker process was ended from outside (out of memory?); lower --memory") from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        try:
+            while True:
+                while len(running) < self.count * _IN_FLIGHT and (job := next(todo, None)) is not None:
+                    running.append(self._pool.submit(function, job))
+                if not running:
+                    return
+                yield running.popleft().result()
+        except BrokenProcessPool as error:
+            raise SimshardError("a worker process was ended from outside (out of memory?); lower --memory") from error
+        finally:
+            for future in running:
+                future.cancel()
+            wait_for_futures(running)
 
 
 def _end_with_parent() -> None:

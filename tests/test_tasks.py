@@ -5,7 +5,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from simshard.ingest.tasks import run
+from simshard.ingest.tasks import Workers
 from simshard.shards.errors import InputError, SimshardError
 from simshard.shards.store import Store
 from tests.builder import read_matrix
@@ -22,11 +22,13 @@ def square(number):
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_results_come_in_order_and_the_first_error_ends_the_run(workers):
-    assert list(run(square, range(7), workers)) == [n * n for n in range(7)]
-    done = []
-    with pytest.raises(InputError, match="seven"):
-        done.extend(run(square, iter(range(100)), workers))
-    assert list(run(square, [], workers)) == []
+    with Workers(workers) as pool:
+        assert list(pool.run(square, range(7))) == [n * n for n in range(7)]
+        done = []
+        with pytest.raises(InputError, match="seven"):
+            done.extend(pool.run(square, iter(range(100))))
+        assert list(pool.run(square, [])) == []
+        assert list(pool.run(square, range(3), small=True)) == [0, 1, 4]
 
 
 def test_jobs_in_flight_are_bounded():
@@ -37,15 +39,16 @@ def test_jobs_in_flight_are_bounded():
             taken.append(number)
             yield number
 
-    results = run(square, jobs(), 2)
-    next(results)
-    assert len(taken) <= 5
-    results.close()
+    with Workers(2) as pool:
+        results = pool.run(square, jobs())
+        next(results)
+        assert len(taken) <= 5
+        results.close()
 
 
-def test_a_worker_that_is_killed_is_told(tmp_path):
-    with pytest.raises(SimshardError, match="out of memory"):
-        list(run(square, [9, 1], 2))
+def test_a_worker_that_is_killed_is_told():
+    with Workers(2) as pool, pytest.raises(SimshardError, match="out of memory"):
+        list(pool.run(square, [9, 1]))
 
 
 def test_the_same_snapshot_from_ray_tasks(cluster, tmp_path):
