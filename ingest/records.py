@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -98,16 +99,17 @@ def _check_id(name: str, value: Any, integer: bool) -> None:
 
 
 def _score(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise ValueError(f"score {name!r} is {_kind(value)}, not a number")
     try:
         with np.errstate(over="ignore"):
-            finite = math.isfinite(value) and math.isfinite(np.float32(value))
+            score = float(value)
+            finite = math.isfinite(score) and math.isfinite(np.float32(score))
     except OverflowError:
         finite = False
     if not finite:
-        raise ValueError(f"score {name!r} is {value}, which is not a finite float32")
-    return float(value)
+        raise ValueError(f"score {name!r} is {value!s:.40}, which is not a finite float32")
+    return score
 
 
 def _kind(value: Any) -> str:
@@ -119,7 +121,7 @@ def _kind(value: Any) -> str:
         return "an object" if isinstance(value, dict) else "an array"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return repr(value)
+    return str(value)
 
 
 def describe(error: Exception) -> str:
@@ -203,7 +205,7 @@ def stream_array(blocks: Iterable[bytes], shape: Shape, careful: int | None = No
     count = 0
     batch: list[tuple[Any, Any, float]] = []
     try:
-        for record in ijson.items(ijson.from_iter(parts()), "item", use_float=True):
+        for record in ijson.items(ijson.from_iter(parts()), "item"):  # use_float would refuse integers of 64 bits
             batch.append(check_record(record, shape))
             count += 1
             if len(batch) == _BATCH:

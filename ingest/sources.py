@@ -152,7 +152,7 @@ def _show(text: bytes) -> str:
 
 def _first_item(name: str, text: bytes) -> Any:
     try:
-        return next(ijson.items(io.BytesIO(text), "item", use_float=True))
+        return next(ijson.items(io.BytesIO(text), "item"))
     except (ijson.JSONError, UnicodeDecodeError) as error:
         raise InputError(
             f"{name}: record 1 is not valid JSON ({describe(error)}); it starts with {_show(text)}"

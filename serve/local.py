@@ -134,8 +134,8 @@ class App:
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}{route_prefix.rstrip('/')}"
         self.supervisor = get_supervisor(settings.name, settings.store)
         try:
+            serve.start(http_options=http_options(host, port))  # while the shards are verified
             self._wait_open(ray)
-            serve.start(http_options=http_options(host, port))
             serve.run(application(settings), name=settings.name, route_prefix=route_prefix)
             self._wait_ready()
         except BaseException:

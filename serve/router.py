@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from simshard.shards.errors import ShardUnavailable
 from simshard.shards.format import MISSING, ShardReader
 from simshard.shards.items import Items
+from simshard.shards.manifest import verify_file
 from simshard.shards.query import Hits, Partial, Query, Rows, merge, truncate
 from simshard.shards.store import Snapshot
 from simshard.shards.transport import LocalTransport, Transport
@@ -41,7 +42,9 @@ class Table:
 
 
 def local_table(snapshot: Snapshot, pool: Executor) -> Table:
-    """A table that reads every shard in this process; the caller vouches for the files."""
+    """A table that reads every shard in this process, all files verified. Raises CorruptFile."""
+    for info in (snapshot.manifest.items_file, *snapshot.manifest.shards):
+        verify_file(snapshot.folder, info)
     shards = range(len(snapshot.manifest.shards))
     readers = [ShardReader(snapshot.folder, snapshot.manifest, shard) for shard in shards]
     return Table(snapshot, Items(snapshot.folder), tuple(LocalTransport(reader, pool) for reader in readers))

@@ -20,6 +20,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from simshard.shards.actor import CONTROL, Held, ShardActor
 from simshard.shards.errors import SimshardError
+from simshard.shards.manifest import verify_file
 from simshard.shards.store import Store
 
 NAMESPACE = "simshard"
@@ -152,7 +153,9 @@ class Supervisor:
 
     def _switch(self, name: str) -> None:
         try:
-            shards = len(self._store.manifest(name).shards)
+            manifest = self._store.manifest(name)
+            verify_file(self._store.snapshots / name, manifest.items_file)  # the actors verify their shards
+            shards = len(manifest.shards)
             while len(self._slots) < shards:
                 self._slots.append(self._start(len(self._slots)))
             held = self._open(name)

@@ -216,17 +216,17 @@ class ShardReader:
     def _search_top(self, query: Query) -> Hits | None:
         """Hits of one positive seed from the stored best, or None where those do not reach far enough."""
         rows, scores, complete = self._top(int(query.rows[0]))
-        values = query.contribution(0, scores)
         needed = query.offset + query.limit
         reach = needed + len(query.exclude)
-        keep = ~np.isin(rows[:reach], query.exclude)
-        passed = True
+        enough = complete or reach <= len(rows)
+        rows, values = rows[:reach], query.contribution(0, scores[:reach])
+        keep = ~np.isin(rows, query.exclude)
         if query.score_threshold is not None:
-            enough = at_least(values[:reach], query.score_threshold)
-            passed = bool(enough.all())
-            keep &= enough
+            passed = at_least(values, query.score_threshold)
+            enough = enough or not passed.all()
+            keep &= passed
         chosen = np.flatnonzero(keep)[query.offset : needed]
-        if passed and not complete and reach > len(rows) and len(chosen) < query.limit:
+        if not enough and len(chosen) < query.limit:
             return None
         return Hits(rows[chosen], values[chosen])
 
