@@ -22,6 +22,7 @@ from simshard.ingest.shuffle import (
     SparseJob,
     WrittenShard,
     partition,
+    remove_spill,
     rewrite_sparse,
     write_shard,
 )
@@ -116,6 +117,7 @@ def _build(
     partitions = []
     for done, spilled in zip(workers.run(partition, jobs, small), spills, strict=True):
         partitions.append(done)
+        remove_spill(spilled)
         progress.advance(spilled.pairs)
 
     progress.phase("Writing", "rows", len(ids))

@@ -81,7 +81,7 @@ def spill_pairs(parts: list[Pairs], path: Path, directed: bool, records: int, si
     degrees = np.bincount(codes[0], minlength=len(encoded.dictionary))
     if not directed:
         degrees += np.bincount(codes[1], minlength=len(encoded.dictionary))
-    with open(path, "xb") as file:
+    with open(path, "wb") as file:  # a task that Ray runs again begins anew
         np.ascontiguousarray(codes).tofile(file)
         scores.tofile(file)
     with pa.ipc.new_file(str(_ids_path(path)), pa.schema({"id": encoded.dictionary.type})) as writer:
@@ -91,6 +91,12 @@ def spill_pairs(parts: list[Pairs], path: Path, directed: bool, records: int, si
 
 def _ids_path(path: Path) -> Path:
     return path.with_suffix(".ids")
+
+
+def remove_spill(spill: Spill) -> None:
+    """Free the disk of a spill whose partition is there."""
+    os.unlink(spill.path)
+    os.unlink(_ids_path(spill.path))
 
 
 class Degrees:
@@ -156,10 +162,8 @@ def partition(job: PartitionJob) -> Partition:
     order = np.argsort(buckets, kind="stable")
     offsets = np.concatenate(([0], np.cumsum(np.bincount(buckets, minlength=count))))
     path = job.path.with_suffix(".entries")
-    with open(path, "xb") as file:
+    with open(path, "wb") as file:
         entries[order].tofile(file)
-    os.unlink(job.path)
-    os.unlink(_ids_path(job.path))
     return Partition(path, offsets)
 
 
@@ -204,7 +208,7 @@ def write_shard(job: ShardJob) -> WrittenShard:
                 writer.write_dense(matrix[at : at + plan.batch_rows])
         else:
             entries = _gather(slices, plan.memory)
-            entries = entries[np.lexsort((entries["neighbor"], -entries["score"], entries["row"]))]
+            entries = entries[_best_first(entries)]
             offsets = np.searchsorted(entries["row"], np.arange(row_start, row_stop + 1))
             for at in range(0, row_stop - row_start, plan.batch_rows):
                 local = offsets[at : at + plan.batch_rows + 1]
@@ -242,6 +246,17 @@ def _last_of_each(entries: NDArray[np.void]) -> NDArray[np.void]:
     keys = keys[order]
     last = np.concatenate((keys[1:] != keys[:-1], [True]))
     return entries[order[last]]
+
+
+def _best_first(entries: NDArray[np.void]) -> NDArray[np.intp]:
+    """The order by row, then score descending, then neighbor, of entries that are in order of (row, neighbor).
+
+    One stable sort of 64-bit keys: the row above the score's bits, flipped so that larger scores come first.
+    """
+    bits = entries["score"].copy().view(np.uint32)
+    ascending = np.where(bits >> np.uint32(31), ~bits, bits | np.uint32(1 << 31))
+    keys = entries["row"].astype(np.uint64) << np.uint64(32) | ~ascending
+    return np.argsort(keys, kind="stable")
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ class HashedFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = open(path, "xb", buffering=0)
+        self._file = open(path, "wb", buffering=0)
         self._digest = xxhash.xxh3_128()
         self._bytes = 0
         self.closed = False
@@ -171,11 +171,6 @@ class HashedFile:
             os.fsync(self._file.fileno())
             self._file.close()
             self.closed = True
-
-    def abandon(self) -> None:
-        """Close without waiting for the disk, for a file that nobody will read."""
-        self._file.close()
-        self.closed = True
 
     def info(self) -> FileInfo:
         """Name, size and checksum of what was written."""

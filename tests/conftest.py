@@ -12,6 +12,11 @@ ITEMS = 120
 MATRICES = [random_matrix(seed, ITEMS, density=0.9, negative=True) for seed in range(3)]
 
 
+def pytest_collection_modifyitems(items):
+    """What ends the session's cluster, and what starts others, comes last."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
 def skip_unless_ci(reason):
     """Skip here, with the reason; fail in CI, where everything that tests need is there."""
     if os.environ.get("CI"):

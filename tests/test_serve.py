@@ -279,6 +279,7 @@ def test_killed_actors_come_back_and_no_answer_is_ever_wrong(servers, stores, ti
     wait_for(lambda: serving(main.url)["status"] == serving(other.url)["status"] == "ok")
 
 
+@pytest.mark.last
 def test_sigterm_ends_the_joined_application_only_and_then_everything(servers):
     main, other, folder = servers
     seconds, errors = other.stop(signal.SIGINT)
@@ -305,6 +306,7 @@ def started(*arguments, **options):
         stop_all(server)
 
 
+@pytest.mark.last
 def test_what_a_killed_serve_left_is_ended_by_the_next_one(stores):
     before = folders()
     with started(stores[0].root) as first:
@@ -336,6 +338,7 @@ def run_serve(store, *options):
     )
 
 
+@pytest.mark.last
 def test_what_cannot_be_served_is_told_before_anything_starts(tmp_path, stores):
     before = folders()
     nothing = run_serve(tmp_path / "nothing")
@@ -355,6 +358,7 @@ def test_what_cannot_be_served_is_told_before_anything_starts(tmp_path, stores):
     assert folders() == before
 
 
+@pytest.mark.last
 def test_a_damaged_snapshot_is_refused_at_start_by_name(tmp_path):
     store = write_store(tmp_path / "store", MATRICES[0])
     shard = Path(store.snapshots / store.resolve() / "shard-00000.arrow")
