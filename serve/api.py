@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import orjson
-from fastapi import FastAPI, Path, Query, Request, Response
+from fastapi import Depends, FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
@@ -57,6 +57,15 @@ _OPEN_PATHS = ("/livez", "/readyz")
 _ASSETS = {"swagger-ui-bundle.js": "application/javascript", "swagger-ui.css": "text/css"}
 
 ItemId = Annotated[str, Path(description="The item's id as text.")]
+
+
+def _hit_options(
+    limit: Limit = 10, offset: Offset = 0, score_threshold: Threshold = None, with_payload: bool = True
+) -> Options:
+    return Options(limit, offset, score_threshold, with_payload=with_payload)
+
+
+HitOptions = Annotated[Options, Depends(_hit_options)]
 QueryId = Annotated[str, Query(min_length=1, description="The item's id as text.")]
 
 
@@ -126,32 +135,17 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _add_queries(app: FastAPI, service: Service, store: Store) -> None:
-    def options(limit: int, offset: int, score_threshold: float | None, with_payload: bool) -> Options:
-        return Options(limit, offset, score_threshold, with_payload=with_payload)
-
     @app.get("/v1/items/{id}", response_model=Item, tags=["items"], summary="One item")
     async def item(id: ItemId) -> Response:
         return _reply(service.item(id))
 
     @app.get("/v1/items/{id}/similar", response_model=Answer, tags=["queries"], summary="What is similar to an item")
-    async def similar(
-        id: ItemId,
-        limit: Limit = 10,
-        offset: Offset = 0,
-        score_threshold: Threshold = None,
-        with_payload: bool = True,
-    ) -> Response:
-        return _reply(await service.similar(id, options(limit, offset, score_threshold, with_payload)))
+    async def similar(id: ItemId, options: HitOptions) -> Response:
+        return _reply(await service.similar(id, options))
 
     @app.get("/v1/similar", response_model=Answer, tags=["queries"], summary="The same, for ids that fit no path")
-    async def similar_by_query(
-        id: QueryId,
-        limit: Limit = 10,
-        offset: Offset = 0,
-        score_threshold: Threshold = None,
-        with_payload: bool = True,
-    ) -> Response:
-        return _reply(await service.similar(id, options(limit, offset, score_threshold, with_payload)))
+    async def similar_by_query(id: QueryId, options: HitOptions) -> Response:
+        return _reply(await service.similar(id, options))
 
     @app.post("/v1/recommend", response_model=Answer, tags=["queries"], summary="What goes with these items")
     async def recommend(request: RecommendRequest) -> Response:
