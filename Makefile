@@ -29,9 +29,9 @@ $(INSTALLED): pyproject.toml requirements.lock
 	@touch $@
 
 # Every platform's and Python's packages in one file, by hash, without addresses.
-lock:
-	$(PYTHON) -m pip install --quiet uv
-	uv pip compile --universal --python-version 3.11 --extra dev --upgrade --generate-hashes --no-header \
+lock: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --upgrade --generate-hashes --no-header \
 	  --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock pyproject.toml
 
 wheel: $(INSTALLED)
