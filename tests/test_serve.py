@@ -151,7 +151,11 @@ def test_two_applications_on_one_cluster_answer_as_the_oracle_says(servers, stor
         ).json()
         for hit in explained["hits"]:
             assert sum(line["contribution"] for line in hit["explain"]) == pytest.approx(hit["score"], abs=1e-5)
-        assert httpx.get(f"{server.url}/docs").status_code == 200
+        page = httpx.get(f"{server.url}/docs").text
+        for path in ("docs/swagger-ui-bundle.js", "docs/swagger-ui.css", "openapi.json"):
+            address = httpx.URL(f"{server.url}/{path}")
+            assert address.path in page
+            assert httpx.get(address).status_code == 200
 
 
 def test_only_loopback_is_listened_on_for_http(servers):
