@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,8 @@ import typer
 
 from simshard.cli.ingest import StoreOption
 from simshard.cli.output import fail, size_option
+
+_END_TIMEOUT = 4.5
 
 
 def serve(
@@ -77,7 +80,7 @@ class _Run:
     ) -> None:
         self.settings, self.folder, self.address, self.embedded = settings, folder, address, embedded
         self.where = (host, port, route_prefix)
-        self.closers: list[Any] = [folder.close]
+        self.closers: list[Any] = []
         self.stop = threading.Event()
 
     def run(self) -> None:
@@ -98,18 +101,36 @@ class _Run:
             lines = [line for line in str(error).splitlines() if line.strip()]
             fault = f"the service did not start: {type(error).__name__}: {lines[-1] if lines else ''}"
         finally:
-            self._catch(signal.SIG_IGN)  # ending takes seconds; a second Ctrl-C must not cut it short
+            self._catch(signal.SIG_IGN)
             with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # Ray tells that what it ended is gone
-                for close in reversed(self.closers):
-                    close()
+                ended = self._end()
+                self.folder.close()
+        if not ended:  # Ray still waits for what is gone, and would go on at the interpreter's end
+            if fault is not None:
+                typer.echo(f"simshard: {fault}", err=True)
+            os._exit(0 if fault is None else 1)
         if fault is not None:
             fail(fault)
+
+    def _end(self) -> bool:
+        """Run the closers, newest first, within their time; whether all came back.
+
+        They do not where the signal went to Ray's processes as well, as systemd's do; the folder's end kills the rest.
+        """
+        deadline = time.monotonic() + _END_TIMEOUT
+        threads = []
+        for close in reversed(self.closers):
+            threads.append(threading.Thread(target=close, daemon=True))
+            threads[-1].start()
+            threads[-1].join(max(deadline - time.monotonic(), 0.5))
+        return not any(thread.is_alive() for thread in threads)
 
     def _catch(self, handler: Any) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, handler)
 
     def _interrupt(self, *_: Any) -> None:
+        self._catch(signal.SIG_IGN)  # ending takes seconds; a second signal must not cut it short
         raise KeyboardInterrupt
 
     def _start(self) -> str:

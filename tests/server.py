@@ -28,6 +28,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
             env={**os.environ, **(env or {})},
         )
         self.line = self.process.stdout.readline()
@@ -35,10 +36,10 @@ class Server:
             raise RuntimeError(self.process.stderr.read())
         self.url = self.line.split()[0]
 
-    def stop(self, number=signal.SIGTERM):
-        """End it; seconds that took, and what it wrote to stderr."""
+    def stop(self, number=signal.SIGTERM, group=False):
+        """End it, or it and what it started, as systemd does; seconds that took, and what it wrote to stderr."""
         started = time.monotonic()
-        self.process.send_signal(number)
+        (os.killpg if group else os.kill)(self.process.pid, number)
         _, errors = self.process.communicate(timeout=60)
         return time.monotonic() - started, errors
 

@@ -322,6 +322,7 @@ def test_what_a_killed_serve_left_is_ended_by_the_next_one(stores):
         with started(stores[0].root, "--port", str(first.port), "--replicas", "2", env=key) as second:
             assert not folder.exists()
             assert not running(folder)
+            (second_folder,) = folders() - before
             assert httpx.get(f"{second.url}/v1/items/1").status_code == 401
             headers = {"authorization": "Bearer k3y"}
             with ThreadPoolExecutor(4) as pool:
@@ -330,8 +331,11 @@ def test_what_a_killed_serve_left_is_ended_by_the_next_one(stores):
             third = run_serve(stores[0].root, "--port", str(second.port))
             assert third.returncode == 1
             assert f"port {second.port}" in third.stderr
-            _, errors = second.stop()
+            seconds, errors = second.stop(group=True)
             assert "ended what an earlier run left" in errors
+            assert second.process.returncode == 0
+            assert seconds < 30  # see above; without a bound Ray waits longer for what is gone
+            assert not running(second_folder)
     assert folders() == before
 
 
