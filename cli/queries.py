@@ -129,8 +129,9 @@ async def _ask_store(path: str, ask: Callable[[Any], Awaitable[bytes]]) -> bytes
 def _ask_server(url: str, method: str, request: dict[str, Any]) -> bytes:
     import httpx
 
-    key = os.environ.get("SIMSHARD_API_KEY")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    from simshard.serve.settings import API_KEY_VARIABLE, bearer
+
+    headers = bearer(os.environ.get(API_KEY_VARIABLE))
     try:
         answer = httpx.request(method, url, headers=headers, timeout=60, **request)
     except httpx.HTTPError as error:

@@ -39,11 +39,11 @@ def serve(
 ) -> None:
     """Serve a store over HTTP until Ctrl-C. SIMSHARD_API_KEY, if set, must come with every request."""
     from simshard.serve.run_folder import RunFolder, check_port, clean_leftovers
-    from simshard.serve.settings import InvalidSetting, Settings, check_bind
+    from simshard.serve.settings import API_KEY_VARIABLE, InvalidSetting, Settings, check_bind
     from simshard.shards.errors import SimshardError
     from simshard.shards.store import Store
 
-    api_key = os.environ.get("SIMSHARD_API_KEY")
+    api_key = os.environ.get(API_KEY_VARIABLE)
     try:
         check_bind(host, api_key)
         if not route_prefix.startswith("/"):

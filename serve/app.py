@@ -19,14 +19,13 @@ from simshard.serve.api import build_api
 from simshard.serve.cache import Cache, MemoryCache, RedisCache
 from simshard.serve.router import Table
 from simshard.serve.service import Service
-from simshard.serve.settings import InvalidSetting, Settings, settings_from
+from simshard.serve.settings import API_KEY_VARIABLE, InvalidSetting, Settings, settings_from
 from simshard.serve.supervisor import NAMESPACE, State, get_supervisor, slot_name
 from simshard.shards.format import ShardReader
 from simshard.shards.items import Items
 from simshard.shards.store import Snapshot, Store
 from simshard.shards.transport import ActorTransport, LocalTransport, Transport
 
-API_KEY_VARIABLE = "SIMSHARD_API_KEY"
 Log = logging.getLogger("simshard.app")
 
 _FOLLOW = 0.4

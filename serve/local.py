@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from simshard.serve.run_folder import free_port
-from simshard.serve.settings import Settings
+from simshard.serve.settings import Settings, bearer
 from simshard.shards.errors import SimshardError
 
 _START_TIMEOUT = 600.0
@@ -131,6 +131,7 @@ class App:
 
         self.name = settings.name
         self._own = own
+        self._api_key = settings.api_key
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}{route_prefix.rstrip('/')}"
         self.supervisor = get_supervisor(settings.name, settings.store)
         try:
@@ -170,9 +171,8 @@ class App:
 
     def health(self) -> dict[str, Any]:
         """The body of /healthz."""
-        key = os.environ.get("SIMSHARD_API_KEY")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        body: dict[str, Any] = httpx.get(f"{self.url}/healthz", headers=headers, timeout=10).json()
+        answer = httpx.get(f"{self.url}/healthz", headers=bearer(self._api_key), timeout=10)
+        body: dict[str, Any] = answer.json()
         return body
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from simshard.shards.errors import ShardUnavailable
+from simshard.shards.errors import ShardUnavailable, SimshardError
 from simshard.shards.format import MISSING, ShardReader
 from simshard.shards.items import Items
 from simshard.shards.manifest import verify_file
@@ -100,5 +100,7 @@ async def pair_scores(table: Table, rows: Rows, columns: Rows) -> NDArray[np.flo
 async def _twice(ask: Callable[[], Awaitable[T]]) -> T:
     try:
         return await ask()
-    except ShardUnavailable:
+    except SimshardError as error:
+        if not error.retryable:
+            raise
         return await ask()

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from simshard.shards.errors import SimshardError
 
+API_KEY_VARIABLE = "SIMSHARD_API_KEY"
 TransportChoice = Literal["auto", "actor"]
 CACHE_CLASSES = ("similar", "recommend")
 
@@ -63,6 +64,11 @@ def settings_from(values: dict[str, Any]) -> Settings:
     return Settings(**{**values, "redis_classes": tuple(values.get("redis_classes", Settings.redis_classes))})
 
 
+def bearer(api_key: str | None) -> dict[str, str]:
+    """The headers that a request to a server with this API key needs."""
+    return {"Authorization": f"Bearer {api_key}"} if api_key else {}
+
+
 def check_bind(host: str, api_key: str | None) -> None:
     """Refuse to listen beyond this machine without an API key. Raises InvalidSetting."""
     try:
@@ -70,4 +76,4 @@ def check_bind(host: str, api_key: str | None) -> None:
     except ValueError:
         loopback = host == "localhost"
     if not loopback and not api_key:
-        raise InvalidSetting(f"host {host}: reachable from other machines; set SIMSHARD_API_KEY, or bind 127.0.0.1")
+        raise InvalidSetting(f"host {host}: reachable from other machines; set {API_KEY_VARIABLE}, or bind 127.0.0.1")

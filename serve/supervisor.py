@@ -9,7 +9,6 @@ application is gone, and the supervisor ends its actors and itself.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from dataclasses import dataclass
@@ -96,10 +95,6 @@ class Supervisor:
         """The current state; asking is what keeps the supervisor alive."""
         self._asked = time.monotonic()
         return self._state
-
-    def pid(self) -> int:
-        """The actor's process."""
-        return os.getpid()
 
     def end(self) -> None:
         """End the shard actors; the caller then ends this actor."""
