@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from simshard.ingest.shuffle import shard_name
-from simshard.shards.format import BATCH_ROWS, MISSING, ShardWriter
+from simshard.shards.format import BATCH_ROWS, MISSING, ShardWriter, dense_batch
 from simshard.shards.items import write_items
 from simshard.shards.manifest import Manifest, ShardInfo
 from simshard.shards.store import Store
@@ -50,7 +50,7 @@ class _Job:
 def _write(job: _Job) -> tuple[ShardInfo, float]:
     writer = ShardWriter(job.folder / shard_name(job.index), "dense", job.items, job.start)
     for at in range(job.start, job.stop, BATCH_ROWS):
-        writer.write_dense(block(at, min(at + BATCH_ROWS, job.stop), job.items))
+        writer.write_dense(dense_batch(block(at, min(at + BATCH_ROWS, job.stop), job.items)))
     return writer.close(), writer.score_abs_max
 
 

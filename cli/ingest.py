@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from simshard.cli.output import BuildProgress, print_json, reported_errors, show_size, size_option
+from simshard.cli.output import BuildProgress, print_build, print_json, reported_errors, size_option
 
 StoreOption = Annotated[str, typer.Option("--store", envvar="SIMSHARD_STORE", help="Folder of the store.")]
 
@@ -58,18 +58,10 @@ def ingest(
             from simshard.serve.local import join
 
             join(address)
+        opened = Store(store)
         with BuildProgress() as progress:
-            manifest = build(pairs, Store(store), options, progress)
-        seconds = time.monotonic() - started
+            manifest = build(pairs, opened, options, progress)
         if json:
             print_json(manifest.to_json().rstrip())
-            return
-        dropped = ", ".join(
-            f"{count:,} {reason.replace('_', '-')}" for reason, count in manifest.dropped.items() if count
-        )
-        typer.echo(
-            f"{manifest.name}: {manifest.items:,} items, {manifest.pairs:,} pairs, {manifest.encoding}, "
-            f"{len(manifest.shards)} shards, {show_size(manifest.total_bytes)}, {seconds:.1f} s"
-            + (f"; dropped {dropped}" if dropped else "")
-            + ("; not activated" if no_activate else "")
-        )
+        else:
+            print_build(opened, manifest, time.monotonic() - started, not no_activate)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from simshard.cli import demo, ingest, queries, serve, snapshots
+from simshard.cli import compute, demo, ingest, queries, serve, snapshots
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,6 +16,7 @@ app = typer.Typer(
     help="Serve precomputed item-to-item similarity: exact answers in milliseconds from memory-mapped shards.",
 )
 app.command()(ingest.ingest)
+app.command()(compute.compute)
 app.command()(serve.serve)
 app.command()(queries.similar)
 app.command()(queries.recommend)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import orjson
 import typer
 from rich.console import Console
@@ -17,9 +18,14 @@ from rich.table import Table
 from rich.text import Text
 
 from simshard.shards.errors import SimshardError
+from simshard.shards.manifest import Manifest
+from simshard.shards.statistics import sample_scores
+from simshard.shards.store import Snapshot, Store
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _QUIET_INTERVAL = 5.0
+_REASONS = {"self_pairs": "self-pairs"}
+_QUANTILES = {"least": 0.0, "quarter": 0.25, "median": 0.5, "three quarters": 0.75, "99 %": 0.99, "best": 1.0}
 
 
 @contextmanager
@@ -61,15 +67,37 @@ def print_json(body: Any) -> None:
     sys.stdout.buffer.write(body + b"\n")
 
 
+def print_build(store: Store, manifest: Manifest, seconds: float, activated: bool) -> None:
+    """What a build made: the snapshot, what was left out, and how its scores are distributed."""
+    scores, step = sample_scores(Snapshot(store, manifest.name))
+    dropped = ", ".join(
+        f"{count:,} {_REASONS.get(reason, reason.replace('_', ' '))}"
+        for reason, count in manifest.dropped.items()
+        if count
+    )
+    typer.echo(
+        f"{manifest.name}: {manifest.items:,} items, {manifest.pairs:,} pairs, {manifest.encoding}, "
+        f"{len(manifest.shards)} shards, {show_size(manifest.total_bytes)}, {seconds:.1f} s"
+        + (f"; dropped {dropped}" if dropped else "")
+        + ("" if activated else "; not activated")
+    )
+    if len(scores):
+        named = zip(_QUANTILES, np.quantile(scores, list(_QUANTILES.values())), strict=True)
+        sampled = f" (of one item in {step})" if step > 1 else ""
+        typer.echo("scores: " + ", ".join(f"{name} {value:.4g}" for name, value in named) + sampled)
+
+
 def print_table(columns: list[str], rows: list[list[str]]) -> None:
     """A plain table on stdout; whole cells where stdout is no terminal."""
     console = Console(width=None if sys.stdout.isatty() else 10_000)
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
     for column in columns:
         table.add_column(column)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console.print(table)
+    with console.capture() as capture:
+        console.print(table)
+    typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 class _Rate(ProgressColumn):

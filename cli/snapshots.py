@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import orjson
@@ -42,12 +43,25 @@ def list_(store: StoreOption, json: JsonOption = False) -> None:
 
 
 @app.command()
-def show(store: StoreOption, name: NameArgument = None, json: JsonOption = False) -> None:
+def show(
+    store: StoreOption,
+    name: NameArgument = None,
+    json: JsonOption = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw scores, neighbors per item and bytes per shard.", metavar="FILE.png", dir_okay=False),
+    ] = None,
+) -> None:
     """What a snapshot consists of."""
-    from simshard.shards.store import Store
+    from simshard.shards.store import Snapshot, Store
 
     with reported_errors():
-        manifest = Store(store).manifest(name)
+        snapshot = Snapshot(Store(store), name)
+        manifest = snapshot.manifest
+        if plot is not None:
+            from simshard.cli.plot import plot as draw
+
+            draw(snapshot, plot)
         if json:
             print_json(manifest.to_json().rstrip())
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +28,7 @@ from simshard.ingest.shuffle import (
     write_shard,
 )
 from simshard.ingest.streams import STDIN
-from simshard.ingest.tasks import Progress, Workers
+from simshard.ingest.tasks import Progress, Workers, cores
 from simshard.shards.errors import InputError, StoreError
 from simshard.shards.items import write_items
 from simshard.shards.manifest import Encoding, Manifest
@@ -60,29 +61,41 @@ class IngestOptions:
     activate: bool = True
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def ingest(paths: list[str], store: Store, options: IngestOptions, progress: Progress) -> Manifest:
     """Build, publish and (unless told otherwise) activate a snapshot of the pairs in the files; its manifest.
 
     Raises InputError with file and place for the first fault of the input; then nothing was published.
     """
-    if options.memory < LEAST_MEMORY:
-        raise InputError(f"--memory: at least {LEAST_MEMORY >> 20} MB are needed")
+    check_memory(options.memory)
     if paths.count(STDIN) > 1:
         raise InputError("stdin (-) can be read only once")
     catalogue = None
     if options.items:
         catalogue = read_catalogue(options.items, options.id_column, options.title_column)
+
+    def build(staging: Staging, workers: Workers) -> Manifest:
+        return _build(paths, staging, catalogue, options, workers, progress)
+
+    return publish(store, build, options.workers, options.activate)
+
+
+def check_memory(memory: int) -> None:
+    """Raise InputError for a bound on working memory that no build can keep to."""
+    if memory < LEAST_MEMORY:
+        raise InputError(f"--memory: at least {LEAST_MEMORY >> 20} MB are needed")
+
+
+def publish(
+    store: Store, build: Callable[[Staging, Workers], Manifest], workers: int | None, activate: bool
+) -> Manifest:
+    """Stage, `build`, publish and, if wanted, activate a snapshot; its manifest. All or nothing."""
     try:
-        with store.stage() as staging, Workers(options.workers or _cores()) as workers:
-            manifest = _build(paths, staging, catalogue, options, workers, progress)
+        with store.stage() as staging, Workers(workers or cores()[0]) as pool:
+            manifest = build(staging, pool)
             staging.publish(manifest)
     except OSError as error:
         raise StoreError(f"{error.filename or store.root}: {error.strerror or error}; nothing was published") from error
-    if options.activate:
+    if activate:
         store.activate(manifest.name)
     return manifest
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import ijson
@@ -22,49 +22,88 @@ from simshard.shards.errors import InputError
 _BATCH = 20_000
 _BLOCK = 1 << 20
 TITLES = ("title", "name")
+UNKNOWN = ("", "UNKNOWN")  # cells that say that nothing is known
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """ids (N,), int64 or string, unique; attributes: string, int64, float64 or list<string> columns (N,) by name."""
+    """ids (N,), int64 or string, unique; attributes: string, int64, float64 or list<string> columns (N,) by name.
+
+    vectors: lists of numbers (N,) by name, as they were read; those of decimal numbers are no attributes.
+    """
 
     ids: pa.Array
     attributes: dict[str, pa.Array]
+    vectors: dict[str, pa.ChunkedArray] = field(default_factory=dict)
 
 
-def read_catalogue(path: str, id_column: str | None = None, title_column: str | None = None) -> Catalogue:
-    """The items of a file, nested JSON objects as dotted names. Raises InputError with the file and the place."""
+def read_catalogue(
+    path: str,
+    id_column: str | None = None,
+    title_column: str | None = None,
+    inside: str | None = None,
+    separators: Mapping[str, str] | None = None,
+) -> Catalogue:
+    """The items of a file, nested JSON objects as dotted names. Raises InputError with the file and the place.
+
+    inside: dotted place of the array in a JSON document; separators: text columns that hold lists, and what parts them.
+    """
     try:
-        table = _read(path)
+        table = _read(path, inside)
     except InputError:
         raise
     except (OSError, ValueError, pa.ArrowException, msgspec.DecodeError, ijson.JSONError) as error:
         raise InputError(f"{path}: cannot be read as a catalogue: {describe(error)}") from error
     if not len(table):
         raise InputError(f"{path}: no items")
-    there = ", ".join(table.column_names)
+    separators = separators or {}
     id_name = id_column or "id"
-    if id_name not in table.column_names:
-        raise InputError(f"{path}: no column {id_name!r} for the ids; there are {there}; name one with --id")
     titles = [name for name in table.column_names if name.lower() in TITLES]
     title_name = title_column or (titles[0] if titles else None)
-    if title_column and title_column not in table.column_names:
-        raise InputError(f"{path}: no column {title_column!r} for the titles; there are {there}")
+    wanted = [(id_name, "for the ids"), *((name, "to split") for name in separators)]
+    for name, purpose in [*wanted, (title_name, "for the titles")]:
+        if name is not None and name not in table.column_names:
+            hint = "; name one with --id" if name == "id" else ""
+            there = ", ".join(table.column_names)
+            raise InputError(f"{path}: no column {name!r} {purpose}; there are {there}{hint}")
     attributes = {}
+    vectors = {}
     for name in sorted(table.column_names, key=lambda name: name != title_name):
         if name == id_name:
             continue
+        attribute = "title" if name == title_name else "other_title" if name == "title" else name
+        elements = getattr(table[name].type, "value_type", pa.null())
+        if pa.types.is_floating(elements) or pa.types.is_integer(elements):
+            vectors[attribute] = table[name]
+        if pa.types.is_floating(elements):
+            continue
         column = _typed(path, name, table[name])
+        if column is not None and name in separators:
+            if not pa.types.is_string(column.type):
+                raise InputError(f"{path}: column {name!r} has type {table[name].type}; only text can be split")
+            column = split_texts(column, separators[name])
         if column is not None:
-            attributes["title" if name == title_name else name] = column
-    return Catalogue(_ids(path, id_name, table[id_name]), attributes)
+            attributes[attribute] = column
+    return Catalogue(_ids(path, id_name, table[id_name]), attributes, vectors)
 
 
-def _read(path: str) -> pa.Table:
+def split_texts(texts: pa.Array, separator: str) -> pa.Array:
+    """Lists of the parts of texts (N,), trimmed, without those that say nothing: list<string> (N,)."""
+    lists = pc.split_pattern(texts, separator)
+    parts = pc.utf8_trim_whitespace(lists.flatten())
+    known = pc.invert(pc.is_in(parts, value_set=pa.array(UNKNOWN)))
+    parents = pc.list_parent_indices(lists).filter(known).to_numpy()
+    offsets = np.searchsorted(parents, np.arange(len(texts) + 1)).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, parts.filter(known), mask=texts.is_null())
+
+
+def _read(path: str, inside: str | None) -> pa.Table:
     plain = path
     for suffix in COMPRESSED:
         plain = plain.removesuffix(suffix)
     kind = os.path.splitext(plain)[1].lower()
+    if inside is not None and kind != ".json":
+        raise InputError(f"{path}: --path names a place in a JSON document, which this is not by its name")
     if kind == ".parquet":
         return pa.parquet.read_table(path)
     if kind not in (".csv", ".tsv", ".json", ".ndjson", ".jsonl"):
@@ -72,11 +111,31 @@ def _read(path: str) -> pa.Table:
     with pa.input_stream(path, compression="detect") as stream:
         if kind in (".csv", ".tsv"):
             options = pa.csv.ParseOptions(delimiter="\t" if kind == ".tsv" else ",", newlines_in_values=True)
-            return pa.csv.read_csv(stream, parse_options=options)
+            missing = [*pa.csv.ConvertOptions().null_values, *UNKNOWN]
+            cells = pa.csv.ConvertOptions(null_values=missing, strings_can_be_null=False)
+            return pa.csv.read_csv(stream, parse_options=options, convert_options=cells)
         if kind == ".json":
-            blocks = iter(lambda: bytes(stream.read(_BLOCK)), b"")
-            return _table(path, ijson.items(ijson.from_iter(blocks), "item", use_float=True))
-        return _table(path, _lines(path, stream))
+            place = f"{inside}.item" if inside else "item"
+            table = _table(path, ijson.items(_blocks(stream), place, use_float=True))
+        else:
+            return _table(path, _lines(path, stream))
+    if not len(table):
+        with pa.input_stream(path, compression="detect") as stream:
+            raise InputError(f"{path}: no items{_instead(stream, inside)}")
+    return table
+
+
+def _blocks(stream: pa.NativeFile) -> Any:
+    return ijson.from_iter(iter(lambda: bytes(stream.read(_BLOCK)), b""))
+
+
+def _instead(stream: pa.NativeFile, inside: str | None) -> str:
+    """What a JSON document without items holds where they were looked for."""
+    where = f" at --path {inside!r}" if inside else ""
+    keys = [value for place, event, value in ijson.parse(_blocks(stream)) if event == "map_key" and place == ""]
+    if not keys:
+        return where
+    return f"{where}: the document is an object with {', '.join(keys[:20])}; name the array in it with --path"
 
 
 def _lines(path: str, stream: pa.NativeFile) -> Iterator[Any]:
@@ -136,7 +195,7 @@ def _flat(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield prefix + name, value
+            yield prefix + name, None if isinstance(value, str) and value in UNKNOWN else value
 
 
 def _typed(path: str, name: str, column: pa.ChunkedArray) -> pa.Array | None:
@@ -154,14 +213,21 @@ def _typed(path: str, name: str, column: pa.ChunkedArray) -> pa.Array | None:
         raise InputError(f"{path}: column {name!r} has type {kind}; an attribute is text, a number or a list of texts")
     else:
         wanted = pa.string()
+    array = _cast(path, name, column, wanted)
+    if wanted == pa.float64():
+        array = pc.if_else(pc.is_finite(array), array, None)
+    elif wanted == pa.string():
+        array = pc.if_else(pc.is_in(array, value_set=pa.array(UNKNOWN)), None, array)
+    return None if array.null_count == len(array) else array
+
+
+def _cast(path: str, name: str, column: pa.ChunkedArray, wanted: pa.DataType) -> pa.Array:
     try:
         array = column.cast(wanted).combine_chunks()
     except pa.ArrowException as error:
-        raise InputError(f"{path}: column {name!r} of type {kind} does not fit {wanted}: {describe(error)}") from error
-    array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
-    if wanted == pa.float64():
-        array = pc.if_else(pc.is_finite(array), array, None)
-    return array
+        place = f"{path}: column {name!r} of type {column.type}"
+        raise InputError(f"{place} does not fit {wanted}: {describe(error)}") from error
+    return array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
 
 
 def _ids(path: str, name: str, column: pa.ChunkedArray) -> pa.Array:
@@ -172,7 +238,7 @@ def _ids(path: str, name: str, column: pa.ChunkedArray) -> pa.Array:
         pa.types.is_integer(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     ):
         raise InputError(f"{path}: ids in {name!r} are of type {column.type}; ids are integers or text")
-    ids: pa.Array = _typed(path, name, column)
+    ids = _cast(path, name, column, pa.int64() if pa.types.is_integer(column.type) else pa.string())
     encoded = ids.dictionary_encode().indices.to_numpy()
     if len(ids) and int(encoded.max()) + 1 < len(ids):
         order = np.argsort(encoded, kind="stable")

@@ -28,15 +28,18 @@ class Plan:
     memory: int
 
 
-def make_plan(degrees: NDArray[np.int64], encoding: Encoding, shards: int, memory: int) -> Plan:
+def make_plan(degrees: NDArray[np.int64], encoding: Encoding, shards: int, memory: int, align: int = 1) -> Plan:
     """Shards of about equal numbers of pairs, in buckets of at most `memory` bytes each.
 
-    degrees: int64 (N,), stored directions of every row, duplicates counted.
+    degrees: int64 (N,), stored directions of every row, duplicates counted; align: shards of many times so many rows
+    begin at a multiple of it.
     """
     items = len(degrees)
     shards = max(1, min(shards, items))
     before = np.concatenate(([0], np.cumsum(degrees)))
     cuts = np.searchsorted(before, before[-1] * np.arange(1, shards) / shards)
+    if items >= 4 * align * shards:
+        cuts = (cuts + align // 2) // align * align
     for i in range(shards - 1):  # at least one row for each
         cuts[i] = min(max(cuts[i], cuts[i - 1] + 1 if i else 1), items - (shards - 1 - i))
     bounds = np.concatenate(([0], cuts, [items])).astype(np.int64)

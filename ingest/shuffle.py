@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from simshard.ingest.plan import SORT_BYTES, Plan
 from simshard.ingest.records import Pairs
 from simshard.ingest.sources import Piece, parse
-from simshard.shards.format import MISSING, ShardReader, ShardWriter
+from simshard.shards.format import MISSING, ShardReader, ShardWriter, dense_batch
 from simshard.shards.items import Items
 from simshard.shards.manifest import Manifest, ShardInfo
 
@@ -205,7 +205,7 @@ def write_shard(job: ShardJob) -> WrittenShard:
             for entries in slices:  # of repeated indices, numpy's assignment leaves the last value
                 flat[(entries["row"] - np.int64(row_start)) * plan.items + entries["neighbor"]] = entries["score"]
             for at in range(0, len(matrix), plan.batch_rows):
-                writer.write_dense(matrix[at : at + plan.batch_rows])
+                writer.write_dense(dense_batch(matrix[at : at + plan.batch_rows]))
         else:
             entries = _gather(slices, plan.memory)
             entries = entries[_best_first(entries)]

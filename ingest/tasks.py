@@ -33,6 +33,22 @@ class Progress(Protocol):
         """Report units done since the last call."""
 
 
+def on_ray() -> bool:
+    """Whether this process is connected to a Ray cluster."""
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
+
+
+def cores() -> tuple[int, int]:
+    """How many cores work can use: of all machines together, and of the smallest one."""
+    if on_ray():
+        nodes = (node for node in sys.modules["ray"].nodes() if node["Alive"])
+        counts = [int(node["Resources"].get("CPU", 0)) for node in nodes]
+        counts = [count for count in counts if count] or [1]
+        return sum(counts), min(counts)
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return count, count
+
+
 class Workers:
     """Where jobs run: Ray tasks where this process is connected to a cluster, else processes, started when needed.
 
@@ -50,23 +66,23 @@ class Workers:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def run(self, function: Callable[[J], R], jobs: Iterable[J], small: bool = False) -> Iterator[R]:
+    def run(self, function: Callable[[J], R], jobs: Iterable[J], small: bool = False, threads: int = 1) -> Iterator[R]:
         """The results of `function` for every job, in the order of the jobs, at most 2 jobs a worker in flight.
 
-        small: not worth a worker's start. The first exception in that order is raised; jobs after it that have not
-        begun are dropped.
+        small: not worth a worker's start; threads: cores that a job keeps busy. The first exception in that order is
+        raised; jobs after it that have not begun are dropped.
         """
-        if "ray" in sys.modules and sys.modules["ray"].is_initialized():
-            return self._run_ray(function, jobs)
+        if on_ray():
+            return self._run_ray(function, jobs, threads)
         if self.count == 1 or (small and self._pool is None):
             return map(function, jobs)
         return self._run_processes(function, jobs)
 
-    def _run_ray(self, function: Callable[[J], R], jobs: Iterable[J]) -> Iterator[R]:
+    def _run_ray(self, function: Callable[[J], R], jobs: Iterable[J], threads: int) -> Iterator[R]:
         import ray
         from ray.exceptions import RayTaskError
 
-        remote = ray.remote(num_cpus=1, max_retries=3)(function)
+        remote = ray.remote(num_cpus=threads, max_retries=3)(function)
         running: deque[ray.ObjectRef] = deque()
         todo = iter(jobs)
         try:

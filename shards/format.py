@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,34 @@ MISSING = np.float32(np.nan)
 def top_size(items: int) -> int:
     """How many of a dense row's best are stored beside it."""
     return max(min(TOP, items - 1), 1)
+
+
+class DenseBatch(NamedTuple):
+    """Rows of a dense shard: scores float32 (R, N), which of them are present, and the best of each row, (R, top)."""
+
+    scores: NDArray[np.float32]
+    present: NDArray[np.bool_]
+    top: Rows
+    top_scores: NDArray[np.float32]
+    top_used: NDArray[np.bool_]
+
+
+def dense_batch(scores: NDArray[np.float32]) -> DenseBatch:
+    """A batch of these scores, float32 (R, N), NaN where there is no pair, overwritten with +0.0."""
+    count, items = scores.shape
+    size = top_size(items)
+    top = np.zeros((count, size), dtype=np.uint32)
+    top_scores = np.zeros((count, size), dtype=np.float32)
+    top_used = np.zeros((count, size), dtype=np.bool_)
+    missing = np.isnan(scores)
+    np.copyto(scores, -np.inf, where=missing)
+    for i in range(count):
+        chosen = best(scores[i], size)
+        values = scores[i][chosen]
+        used = int((values > -np.inf).sum())
+        top[i, :used], top_scores[i, :used], top_used[i, :used] = chosen[:used], values[:used], True
+    np.copyto(scores, 0.0, where=missing)
+    return DenseBatch(scores, ~missing, top, top_scores, top_used)
 
 
 class ShardWriter:
@@ -50,28 +78,14 @@ class ShardWriter:
         self._schema = pa.schema(fields.items())
         self._writer = pa.ipc.new_file(pa.PythonFile(self._sink, mode="w"), self._schema)
 
-    def write_dense(self, scores: NDArray[np.float32]) -> None:
-        """Append a batch: float32 (R, N), NaN where there is no pair, overwritten with +0.0."""
-        count, items = scores.shape
-        top = top_size(items)
-        top_rows = np.zeros((count, top), dtype=np.uint32)
-        top_scores = np.zeros((count, top), dtype=np.float32)
-        top_used = np.zeros((count, top), dtype=np.bool_)
-        present = ~np.isnan(scores)
-        np.copyto(scores, 0.0, where=~present)
-        for i in range(count):
-            rows = np.flatnonzero(present[i])
-            values = scores[i] if len(rows) == items else scores[i][rows]
-            chosen = best(values, top)
-            top_rows[i, : len(chosen)] = rows[chosen]
-            top_scores[i, : len(chosen)] = values[chosen]
-            top_used[i, : len(chosen)] = True
-        self._count(scores, int(present.sum()))
+    def write_dense(self, batch: DenseBatch) -> None:
+        """Append a batch."""
+        self._count(batch.scores, int(batch.present.sum()))
         self._write(
-            count,
-            _fixed_list(scores, present),
-            _fixed_list(top_rows, top_used),
-            _fixed_list(top_scores, top_used),
+            len(batch.scores),
+            _fixed_list(batch.scores, batch.present),
+            _fixed_list(batch.top, batch.top_used),
+            _fixed_list(batch.top_scores, batch.top_used),
         )
 
     def write_sparse(self, offsets: NDArray[np.int64], neighbors: Rows, scores: NDArray[np.float32]) -> None:
@@ -198,6 +212,13 @@ class ShardReader:
         rows = np.arange(self.items, dtype=np.uint32) if used is None else np.flatnonzero(used).astype(np.uint32)
         order = best(scores[rows], len(rows))
         return rows[order], scores[rows][order]
+
+    def count(self, row: int) -> int:
+        """How many neighbors a row of this shard has."""
+        if not self.dense:
+            return len(self._list(row)[0])
+        _, used = self._slots(row, 0, self.items, np.float32)
+        return self.items if used is None else int(used.sum())
 
     def quick(self, query: Query) -> bool:
         """Whether `search` reads the stored best of one row only (no page of the matrix can be touched)."""

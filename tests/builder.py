@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from simshard.ingest.shuffle import shard_name
-from simshard.shards.format import BATCH_ROWS, ShardWriter
+from simshard.shards.format import BATCH_ROWS, ShardWriter, dense_batch
 from simshard.shards.items import write_items
 from simshard.shards.manifest import Manifest
 from simshard.shards.store import Store
@@ -44,7 +44,7 @@ def write_store(
             for at in range(start, stop, batch_rows):
                 block = matrix[at : min(at + batch_rows, stop)].copy()
                 if encoding == "dense":
-                    writer.write_dense(block)
+                    writer.write_dense(dense_batch(block))
                 else:
                     lists = []
                     for row in block:

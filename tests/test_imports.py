@@ -8,8 +8,24 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {"shards": set(), "ingest": {"shards"}, "serve": {"shards"}, "cli": {"shards", "ingest", "serve"}}
 ORDER = {
-    "shards": ["errors", "query", "manifest", "items", "format", "store", "transport", "actor"],
-    "ingest": ["records", "streams", "sources", "catalogue", "plan", "shuffle", "tasks", "intake", "build"],
+    "shards": ["errors", "query", "manifest", "items", "format", "store", "statistics", "transport", "actor"],
+    "ingest": [
+        "records",
+        "streams",
+        "sources",
+        "catalogue",
+        "plan",
+        "shuffle",
+        "tasks",
+        "intake",
+        "build",
+        "similarity",
+        "features",
+        "columns",
+        "selection",
+        "scoring",
+        "compute",
+    ],
     "serve": [
         "settings",
         "schemas",
@@ -23,7 +39,7 @@ ORDER = {
         "run_folder",
         "local",
     ],
-    "cli": ["output", "ingest", "snapshots", "queries", "serve", "demo", "main"],
+    "cli": ["output", "ingest", "compute", "plot", "snapshots", "queries", "serve", "demo", "main"],
 }
 FILES = [path for folder in ORDER for path in sorted((ROOT / folder).glob("*.py"))]
 

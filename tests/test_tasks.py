@@ -70,3 +70,21 @@ def test_the_same_snapshot_from_ray_tasks(cluster, tmp_path):
     assert refused.returncode == 1
     assert "record 100001: expected a triple" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_the_same_scores_from_ray_tasks(cluster, tmp_path):
+    path = tmp_path / "items.csv"
+    lines = [f'{i},"{"ab"[i % 2]}, {"cde"[i % 3]}",{1990 + i % 17}' for i in range(700)]
+    path.write_text("\n".join(["id,tags,year", *lines]))
+    for name, more in (("here", ()), ("ray", ("--address", gcs_address(cluster.folder)))):
+        arguments = ("compute", path, "--store", tmp_path / name, "--top", "20", "--shards", "3", *more)
+        subprocess.run(command(*arguments), check=True, capture_output=True)
+    here, ray = Store(tmp_path / "here").manifest(), Store(tmp_path / "ray").manifest()
+    assert [shard.checksum for shard in here.shards] == [shard.checksum for shard in ray.shards]
+    assert here.pairs == ray.pairs
+    arguments = ("compute", path, "--store", tmp_path / "ray", "--feature", "none:set")
+    refused = subprocess.run(
+        command(*arguments, "--address", gcs_address(cluster.folder)), check=False, capture_output=True, text=True
+    )
+    assert refused.returncode == 1
+    assert "no column 'none'" in refused.stderr
