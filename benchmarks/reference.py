@@ -15,6 +15,7 @@ from simshard.shards.format import BATCH_ROWS, MISSING, ShardWriter, dense_batch
 from simshard.shards.items import write_items
 from simshard.shards.manifest import Manifest, ShardInfo
 from simshard.shards.store import Store
+from simshard.shards.titles import write_titles
 
 ITEMS = 37_030
 PRESENT = 649_141_288 / (ITEMS * (ITEMS - 1) / 2)
@@ -74,6 +75,7 @@ def write_store(root: Path, items: int, shards: int = 2) -> Store:
                 score_abs_max=max(largest for _, largest in written),
                 batch_rows=BATCH_ROWS,
                 items_file=write_items(staging.folder, pa.array(range(items), pa.int64()), {"title": titles}),
+                titles_file=write_titles(staging.folder, titles),
                 shards=tuple(info for info, _ in written),
                 source={"generated": "benchmarks.reference"},
                 options={},

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from simshard.cli import compute, demo, ingest, queries, serve, snapshots
+from simshard.cli import compute, demo, ingest, items, queries, serve, snapshots
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +20,7 @@ app.command()(compute.compute)
 app.command()(serve.serve)
 app.command()(queries.similar)
 app.command()(queries.recommend)
+app.add_typer(items.app, name="items")
 app.add_typer(snapshots.app, name="snapshots")
 app.command()(demo.demo)
 

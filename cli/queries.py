@@ -42,7 +42,7 @@ def similar(
 
         return bytes((await service.similar(id, Options(limit, offset, score_threshold), 60_000)).body)
 
-    _show(_answer(store, url, ask, "GET", "/v1/similar", {"params": parameters}), json)
+    _show(answer(store, url, ask, "GET", "/v1/similar", {"params": parameters}), json)
 
 
 def recommend(
@@ -84,7 +84,7 @@ def recommend(
             raise InvalidQuery(".".join(map(str, first["loc"])), first["msg"]) from error
         return bytes((await service.recommend(request)).body)
 
-    _show(_answer(store, url, ask, "POST", "/v1/recommend", {"json": body}), json)
+    _show(answer(store, url, ask, "POST", "/v1/recommend", {"json": body}), json)
 
 
 def _seed(text: str) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _seed(text: str) -> dict[str, Any]:
         return {"id": text, "weight": 1.0}  # an id that has = in it
 
 
-def _answer(
+def answer(
     store: str | None,
     url: str | None,
     ask: Callable[[Any], Awaitable[bytes]],
@@ -105,6 +105,7 @@ def _answer(
     path: str,
     request: dict[str, Any],
 ) -> bytes:
+    """The body that a store, asked by `ask`, or a server answers; ends the command with one sentence for an error."""
     if (store is None) == (url is None):
         raise typer.BadParameter("name either a store (--store) or a server (--url)")
     with reported_errors():

@@ -33,6 +33,7 @@ from simshard.shards.errors import InputError, StoreError
 from simshard.shards.items import write_items
 from simshard.shards.manifest import Encoding, Manifest
 from simshard.shards.store import Staging, Store
+from simshard.shards.titles import write_titles
 
 MEMORY = 512 << 20
 LEAST_MEMORY = 16 << 20
@@ -120,7 +121,9 @@ def _build(
     small = pairs < _INLINE_PAIRS
 
     ids, degrees = _in_row_order(*intake.degrees.merged(), catalogue)
-    items_file = write_items(staging.folder, ids, _attributes(catalogue, len(ids)))
+    attributes = _attributes(catalogue, len(ids))
+    items_file = write_items(staging.folder, ids, attributes)
+    titles_file = write_titles(staging.folder, attributes.get("title"))
     possible = len(ids) * (len(ids) - 1) // (1 if options.directed else 2)
     encoding = options.encoding or ("dense" if 2 * pairs >= possible else "sparse")
     plan = make_plan(degrees, encoding, options.shards, share // 2)
@@ -153,6 +156,7 @@ def _build(
         score_abs_max=max(shard.score_abs_max for shard in shards),
         batch_rows=plan.batch_rows,
         items_file=items_file,
+        titles_file=titles_file,
         shards=tuple(shard.info for shard in shards),
         source={"files": ["stdin" if path == STDIN else path for path in paths], "items": options.items},
         options={key: value for key, value in asdict(options).items() if key not in ("items", "workers")},

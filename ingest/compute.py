@@ -34,6 +34,7 @@ from simshard.shards.format import top_size
 from simshard.shards.items import write_items
 from simshard.shards.manifest import Encoding, Manifest
 from simshard.shards.store import Staging, Store
+from simshard.shards.titles import write_titles
 
 _INLINE_PAIRS = 2_000_000
 
@@ -99,6 +100,7 @@ def _build(
     sets = {feature.spec.column for feature in scoring.features if feature.spec.kind == "set"}
     attributes = {name: as_lists(column) if name in sets else column for name, column in catalogue.attributes.items()}
     items_file = write_items(staging.folder, catalogue.ids, attributes)
+    titles_file = write_titles(staging.folder, attributes.get("title"))
 
     degrees = shared_counts(masks)
     scored = int(degrees.sum()) // 2
@@ -139,6 +141,7 @@ def _build(
         score_abs_max=max(shard.score_abs_max for shard in shards),
         batch_rows=plan.batch_rows,
         items_file=items_file,
+        titles_file=titles_file,
         shards=tuple(shard.info for shard in shards),
         source={"catalogue": path},
         options={key: value for key, value in asdict(options).items() if key != "workers"},

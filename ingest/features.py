@@ -19,7 +19,14 @@ KINDS = get_args(Kind)
 MEASURES = ("cosine", "jaccard")
 MAX_FEATURES = 64
 _LEAST_SHARE = 1e-30  # of the sum of weights: float32 holds it
-_KEYS = {"column": str, "kind": str, "weight": (int, float), "measure": str, "idf": bool, "split": str}
+_KEYS: dict[str, type | tuple[type, ...]] = {
+    "column": str,
+    "kind": str,
+    "weight": (int, float),
+    "measure": str,
+    "idf": bool,
+    "split": str,
+}
 _SHAPE = "COLUMN:KIND[:OPTION]=WEIGHT, where KIND is set (options cosine, jaccard, idf), number, category or vector"
 
 
@@ -144,9 +151,10 @@ def default_features(path: str, catalogue: Catalogue) -> list[FeatureSpec]:
 def _fits(kind: Kind, column: pa.Array | None) -> bool:
     if column is None:
         return False
-    numbers = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-    lists = pa.types.is_list(column.type)
-    return {"set": not numbers, "number": numbers, "category": not lists, "vector": False}[kind]
+    numbers = bool(pa.types.is_integer(column.type) or pa.types.is_floating(column.type))
+    lists = bool(pa.types.is_list(column.type))
+    fits: dict[Kind, bool] = {"set": not numbers, "number": numbers, "category": not lists, "vector": False}
+    return fits[kind]
 
 
 def columns(catalogue: Catalogue) -> str:

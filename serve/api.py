@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from simshard.serve.schemas import (
     Answer,
+    FoundItems,
     Health,
     Item,
     Limit,
@@ -66,6 +67,10 @@ def _hit_options(
 
 
 HitOptions = Annotated[Options, Depends(_hit_options)]
+SearchText = Annotated[
+    str,
+    Query(max_length=200, description="Beginnings of words of the title, in any case and without accents; none: all."),
+]
 QueryId = Annotated[str, Query(min_length=1, description="The item's id as text.")]
 
 
@@ -135,6 +140,10 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _add_queries(app: FastAPI, service: Service, store: Store) -> None:
+    @app.get("/v1/items", response_model=FoundItems, tags=["items"], summary="Items by title")
+    async def find(q: SearchText = "", limit: Limit = 10) -> Response:
+        return _reply(await service.find(q, limit))
+
     @app.get("/v1/items/{id}", response_model=Item, tags=["items"], summary="One item")
     async def item(id: ItemId) -> Response:
         return _reply(service.item(id))

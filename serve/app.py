@@ -17,12 +17,11 @@ from ray.serve.schema import LoggingConfig
 
 from simshard.serve.api import build_api
 from simshard.serve.cache import Cache, MemoryCache, RedisCache
-from simshard.serve.router import Table
+from simshard.serve.router import Table, open_table
 from simshard.serve.service import Service
 from simshard.serve.settings import API_KEY_VARIABLE, InvalidSetting, Settings, settings_from
 from simshard.serve.supervisor import NAMESPACE, State, get_supervisor, slot_name
 from simshard.shards.format import ShardReader
-from simshard.shards.items import Items
 from simshard.shards.store import Snapshot, Store
 from simshard.shards.transport import ActorTransport, LocalTransport, Transport
 
@@ -89,7 +88,7 @@ class Ingress:
             else:
                 actor = ray.get_actor(slot_name(self._settings.name, shard), namespace=NAMESPACE)
                 ways.append(ActorTransport(actor, snapshot.name, shard, self._settings.shard_timeout))
-        return Table(snapshot, Items(snapshot.folder), tuple(ways))
+        return open_table(snapshot, ways)
 
     def _health(self) -> dict[str, Any]:
         table = self._service.table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -17,6 +17,7 @@ from simshard.shards.items import Items
 from simshard.shards.manifest import verify_file
 from simshard.shards.query import Hits, Partial, Query, Rows, merge, truncate
 from simshard.shards.store import Snapshot
+from simshard.shards.titles import Titles
 from simshard.shards.transport import LocalTransport, Transport
 
 T = TypeVar("T")
@@ -24,10 +25,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Table:
-    """One open snapshot: its items and, for each shard, the way to it. A request keeps the table it began with."""
+    """One open snapshot: its items and, for each shard, the way to it. A request keeps the table it began with.
+
+    titles: the index for title search; None where no item has a title.
+    """
 
     snapshot: Snapshot
     items: Items
+    titles: Titles | None
     transports: tuple[Transport, ...]
 
     @property
@@ -41,13 +46,19 @@ class Table:
         return any(transport.remote for transport in self.transports)
 
 
+def open_table(snapshot: Snapshot, transports: Sequence[Transport]) -> Table:
+    """A table over these ways to the snapshot's shards."""
+    titles = Titles(snapshot.folder) if snapshot.manifest.titles_file else None
+    return Table(snapshot, Items(snapshot.folder), titles, tuple(transports))
+
+
 def local_table(snapshot: Snapshot, pool: Executor) -> Table:
     """A table that reads every shard in this process, all files verified. Raises CorruptFile."""
-    for info in (snapshot.manifest.items_file, *snapshot.manifest.shards):
+    for info in (*snapshot.manifest.item_files, *snapshot.manifest.shards):
         verify_file(snapshot.folder, info)
     shards = range(len(snapshot.manifest.shards))
     readers = [ShardReader(snapshot.folder, snapshot.manifest, shard) for shard in shards]
-    return Table(snapshot, Items(snapshot.folder), tuple(LocalTransport(reader, pool) for reader in readers))
+    return open_table(snapshot, [LocalTransport(reader, pool) for reader in readers])
 
 
 class Found(NamedTuple):

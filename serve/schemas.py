@@ -89,6 +89,22 @@ class Item(BaseModel):
     payload: dict[str, Any]
 
 
+class FoundItem(BaseModel):
+    """An item that was searched for."""
+
+    id: Id
+    title: str | None
+    payload: dict[str, Any]
+
+
+class FoundItems(BaseModel):
+    """Items whose titles match, best first; `total` counts all of them."""
+
+    snapshot: str
+    items: list[FoundItem]
+    total: int
+
+
 class Score(BaseModel):
     """The score of one pair; null if there is none."""
 

@@ -15,6 +15,7 @@ import orjson
 from simshard.serve.cache import Cache, Computed, Outcome
 from simshard.serve.router import Found, Table, pair_scores, search
 from simshard.serve.schemas import MAX_DEPTH, RecommendRequest, Seed
+from simshard.serve.search import find_items
 from simshard.shards.errors import DeadlineExceeded, InvalidQuery, NotReady, SimshardError, UnknownItem
 from simshard.shards.items import plain_id
 from simshard.shards.query import MAX_SEEDS, Query, Strategy, rounding_for
@@ -88,6 +89,12 @@ class Service:
             "payload": payload,
         }
         return Reply(orjson.dumps(body), table.name)
+
+    async def find(self, text: str, limit: int) -> Reply:
+        """Items by their titles."""
+        table = self.opened()
+        body = await asyncio.get_running_loop().run_in_executor(self._pool, find_items, table, text, limit)
+        return Reply(body, table.name)
 
     async def score(self, a: int | str, b: int | str) -> Reply:
         """The score of one pair: a's row, then b's where the data is undirected. Raises UnknownItem."""

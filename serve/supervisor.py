@@ -149,7 +149,8 @@ class Supervisor:
     def _switch(self, name: str) -> None:
         try:
             manifest = self._store.manifest(name)
-            verify_file(self._store.snapshots / name, manifest.items_file)  # the actors verify their shards
+            for info in manifest.item_files:  # the actors verify their shards
+                verify_file(self._store.snapshots / name, info)
             shards = len(manifest.shards)
             while len(self._slots) < shards:
                 self._slots.append(self._start(len(self._slots)))

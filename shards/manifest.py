@@ -20,8 +20,9 @@ Encoding = Literal["dense", "sparse"]
 FORMAT = 1
 MANIFEST = "manifest.json"
 ITEMS = "items.arrow"
+TITLES = "titles.arrow"
 NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
-_FILE = re.compile(r"(items|shard-\d{5})\.arrow")
+_FILE = re.compile(r"(items|titles|shard-\d{5})\.arrow")
 _READ_SIZE = 4 << 20
 
 
@@ -45,7 +46,10 @@ class ShardInfo(FileInfo):
 
 @dataclass(frozen=True)
 class Manifest:
-    """The contents of manifest.json; `pairs` counts unique pairs kept, `dropped` what was left out by reason."""
+    """The contents of manifest.json; `pairs` counts unique pairs kept, `dropped` what was left out by reason.
+
+    titles_file: the index for title search; None where no item has a title.
+    """
 
     name: str
     created: str
@@ -60,6 +64,7 @@ class Manifest:
     source: dict[str, Any]
     options: dict[str, Any]
     dropped: dict[str, int]
+    titles_file: FileInfo | None = None
     dtype: str = "float32"
     format: int = FORMAT
 
@@ -71,7 +76,12 @@ class Manifest:
     @property
     def total_bytes(self) -> int:
         """Size of all files but the manifest."""
-        return self.items_file.bytes + sum(shard.bytes for shard in self.shards)
+        return sum(info.bytes for info in (*self.item_files, *self.shards))
+
+    @property
+    def item_files(self) -> tuple[FileInfo, ...]:
+        """All files but the manifest and the shards."""
+        return (self.items_file, self.titles_file) if self.titles_file else (self.items_file,)
 
     def to_json(self) -> bytes:
         """The manifest as written to disk."""
@@ -96,6 +106,7 @@ def read_manifest(folder: Path) -> Manifest:
             **{key: value for key, value in content.items() if key in known}
             | {
                 "items_file": FileInfo(**content["items_file"]),
+                "titles_file": FileInfo(**content["titles_file"]) if content.get("titles_file") else None,
                 "shards": tuple(ShardInfo(**shard) for shard in content["shards"]),
             }
         )
@@ -117,7 +128,7 @@ def _check(manifest: Manifest) -> None:
         stop = shard.row_stop
     if stop != manifest.items or manifest.batch_rows < 1:
         raise ValueError(f"shards end at row {stop} of {manifest.items}")
-    for entry in (manifest.items_file, *manifest.shards):
+    for entry in (*manifest.item_files, *manifest.shards):
         if not _FILE.fullmatch(entry.file):
             raise ValueError(f"file name {entry.file!r}")
         if not re.fullmatch(r"[0-9a-f]{32}", entry.checksum):

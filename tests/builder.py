@@ -10,6 +10,7 @@ from simshard.shards.format import BATCH_ROWS, ShardWriter, dense_batch
 from simshard.shards.items import write_items
 from simshard.shards.manifest import Manifest
 from simshard.shards.store import Store
+from simshard.shards.titles import write_titles
 
 
 def random_matrix(seed, items, density=0.7, levels=4, directed=False, negative=False):
@@ -69,6 +70,7 @@ def write_store(
                 score_abs_max=abs_max,
                 batch_rows=batch_rows,
                 items_file=items_file,
+                titles_file=write_titles(staging.folder, (attributes or {}).get("title")),
                 shards=tuple(written),
                 source={},
                 options={},

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {"shards": set(), "ingest": {"shards"}, "serve": {"shards"}, "cli": {"shards", "ingest", "serve"}}
 ORDER = {
-    "shards": ["errors", "query", "manifest", "items", "format", "store", "statistics", "transport", "actor"],
+    "shards": ["errors", "query", "manifest", "items", "titles", "format", "store", "statistics", "transport", "actor"],
     "ingest": [
         "records",
         "streams",
@@ -31,6 +31,7 @@ ORDER = {
         "schemas",
         "cache",
         "router",
+        "search",
         "service",
         "supervisor",
         "api",
@@ -39,7 +40,7 @@ ORDER = {
         "run_folder",
         "local",
     ],
-    "cli": ["output", "ingest", "compute", "plot", "snapshots", "queries", "serve", "demo", "main"],
+    "cli": ["output", "ingest", "compute", "plot", "snapshots", "queries", "items", "serve", "demo", "main"],
 }
 FILES = [path for folder in ORDER for path in sorted((ROOT / folder).glob("*.py"))]
 
