@@ -32,10 +32,13 @@ def search(
         print_json(body)
         return
     found = orjson.loads(body)
+    if not found["items"]:
+        typer.echo("no title matches", err=True)
+        return
     print_table(["id", "title"], [[str(item["id"]), item["title"] or ""] for item in found["items"]])
     more = found["total"] - len(found["items"])
-    if more or not found["items"]:
-        typer.echo(f"{more:,} more; raise --limit" if more else "no title matches", err=True)
+    if more:
+        typer.echo(f"{more:,} more; raise --limit", err=True)
 
 
 @app.command()

@@ -9,12 +9,15 @@ import threading
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from simshard.cli.ingest import StoreOption
 from simshard.cli.output import fail, size_option
+
+if TYPE_CHECKING:
+    from simshard.serve.settings import Settings
 
 _END_TIMEOUT = 4.5
 
@@ -38,10 +41,7 @@ def serve(
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of a replica that read rows.")] = 4,
 ) -> None:
     """Serve a store over HTTP until Ctrl-C. SIMSHARD_API_KEY, if set, must come with every request."""
-    from simshard.serve.run_folder import RunFolder, check_port, clean_leftovers
     from simshard.serve.settings import API_KEY_VARIABLE, InvalidSetting, Settings, check_bind
-    from simshard.shards.errors import SimshardError
-    from simshard.shards.store import Store
 
     api_key = os.environ.get(API_KEY_VARIABLE)
     try:
@@ -61,8 +61,25 @@ def serve(
         )
     except InvalidSetting as error:
         fail(str(error), code=2)
+    run_server(settings, host, port, route_prefix, address, redis == "embedded")
+
+
+def run_server(
+    settings: Settings,
+    host: str,
+    port: int,
+    route_prefix: str = "/",
+    address: str | None = None,
+    embedded: bool = True,
+    hint: str = "",
+) -> None:
+    """Start everything, print the line that tells of it and the hint, wait for a signal, end everything."""
+    from simshard.serve.run_folder import RunFolder, check_port, clean_leftovers
+    from simshard.shards.errors import SimshardError
+    from simshard.shards.store import Store
+
     try:
-        Store(store).manifest()  # a store with nothing to serve is told before anything starts
+        Store(settings.store).manifest()  # a store with nothing to serve is told before anything starts
         if address is None:
             ended = clean_leftovers()
             if ended:
@@ -71,7 +88,7 @@ def serve(
         folder = RunFolder()
     except SimshardError as error:
         fail(str(error))
-    _Run(settings, folder, host, port, route_prefix, address, redis == "embedded").run()
+    _Run(settings, folder, host, port, route_prefix, address, embedded).run(hint)
 
 
 class _Run:
@@ -83,14 +100,14 @@ class _Run:
         self.closers: list[Any] = []
         self.stop = threading.Event()
 
-    def run(self) -> None:
-        """Start everything, wait for a signal, end everything in reverse."""
+    def run(self, hint: str) -> None:
+        """Start everything, tell, wait for a signal, end everything in reverse."""
         from simshard.shards.errors import SimshardError
 
         self._catch(self._interrupt)
         fault: str | None = None
         try:
-            typer.echo(self._start())
+            typer.echo("\n".join(line for line in (self._start(), hint) if line))
             sys.stdout.flush()
             self.stop.wait()
         except KeyboardInterrupt:

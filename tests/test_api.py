@@ -104,6 +104,31 @@ async def test_item_and_score(client):
     assert (await client.get("/v1/score", params={"a": "id 1", "b": "none"})).status_code == 404
 
 
+async def test_items_by_title(client):
+    body = (await client.get("/v1/items", params={"q": "TÍTLE 1", "limit": 3})).json()
+    assert [item["title"] for item in body["items"]] == ["Title 1", "Title 10", "Title 11"]
+    assert body["items"][1] == {"id": "id 10", "title": "Title 10", "payload": {"title": "Title 10"}}
+    assert body["total"] == 11
+    body = (await client.get("/v1/items", params={"q": "a/b?c#d%"})).json()  # an id
+    assert [item["id"] for item in body["items"]] == ["a/b?c#d%"]
+    body = (await client.get("/v1/items", params={"q": "nothing"})).json()
+    assert (body["items"], body["total"]) == ([], 0)
+    body = (await client.get("/v1/items?limit=2")).json()
+    assert [item["id"] for item in body["items"]] == IDS[:2]
+    assert body["items"][0]["title"] is None
+    assert body["total"] == ITEMS
+
+
+async def test_items_without_titles_are_found_by_id(tmp_path):
+    store = write_store(tmp_path, MATRIX)
+    service = Service(Cache(MemoryCache(0), None), POOL)
+    service.table = local_table(Snapshot(store), POOL)
+    async with client_of(service, store) as client:
+        found = (await client.get("/v1/items?q=7")).json()
+        assert ([item["id"] for item in found["items"]], found["total"]) == ([7], 1)
+        assert (await client.get("/v1/items?q=x")).json()["total"] == 0
+
+
 async def test_recommend_with_everything(client):
     seeds = [oracle.Seed(3, 2.5), oracle.Seed(20, 1.0), oracle.Seed(9, 0.1, True)]
     for strategy in ("sum_scores", "best_score"):
@@ -155,6 +180,8 @@ async def problem(client, status, field=None, **request):
     ("url", "status", "field"),
     [
         ("/v1/items/none", 404, None),
+        ("/v1/items?q=title&limit=0", 422, "limit"),
+        (f"/v1/items?q={'t' * 201}", 422, "q"),
         ("/v1/items/none/similar", 404, None),
         ("/v1/similar?id=none", 404, None),
         ("/v1/similar", 422, "id"),

@@ -1,10 +1,12 @@
 import json
 import re
 
+import matplotlib.image
+import numpy as np
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from simshard.cli.demo import write_pairs
 from simshard.cli.main import app
 from simshard.cli.output import show_size, size_option
 from simshard.shards.store import Store
@@ -104,8 +106,40 @@ def test_sizes():
     assert [show_size(count) for count in (5, 2048, 5 << 30)] == ["5 B", "2.0 KB", "5.0 GB"]
 
 
-def test_the_demo_writes_all_pairs(tmp_path):
-    write_pairs(tmp_path / "pairs.json", 20)
-    pairs = json.loads((tmp_path / "pairs.json").read_text())
-    assert len({(pair["a"], pair["b"]) for pair in pairs}) == 190
-    assert all(0 <= pair["score"] <= 1 for pair in pairs)
+def test_items_are_found_and_shown(tmp_path):
+    titles = pa.array(["Naruto", "Boruto: Naruto Next Generations", None, *(f"Other {i}" for i in range(22))])
+    tags = pa.array([["Ninja", "War"]] * 25)
+    store = write_store(tmp_path / "store", MATRIX, attributes={"title": titles, "tags": tags}).root
+    assert run("items", "search", "nar", "--store", store).stdout.split() == [
+        "id",
+        "title",
+        "0",
+        "Naruto",
+        "1",
+        "Boruto:",
+        "Naruto",
+        "Next",
+        "Generations",
+    ]
+    body = json.loads(run("items", "search", "nar", "--limit", 1, "--store", store, "--json").stdout)
+    assert (body["total"], [item["id"] for item in body["items"]]) == (2, [0])
+    assert "21 more" in run("items", "search", "oth", "--limit", 1, "--store", store).stderr
+    assert "no title matches" in run("items", "search", "zzz", "--store", store).stderr
+    assert re.search(r"tags +Ninja, War", run("items", "show", 1, "--store", store).stdout)
+    assert json.loads(run("items", "show", 2, "--store", store, "--json").stdout)["title"] is None
+    assert "not in snapshot" in run("items", "show", "zzz", "--store", store, code=1).stderr
+
+
+def test_a_snapshot_is_drawn(store, tmp_path):
+    path = tmp_path / "plot.png"
+    run("snapshots", "show", "--store", store.root, "--plot", path)
+    data = path.read_bytes()
+    assert data.startswith(b"\x89PNG")
+    image = matplotlib.image.imread(path)
+    assert image.shape[0] > 300
+    assert len(np.unique(image.reshape(-1, image.shape[2]), axis=0)) > 10
+    assert (
+        "cannot be drawn" in run("snapshots", "show", "--store", store.root, "--plot", tmp_path / "x.y", code=1).stderr
+    )
+    missing = tmp_path / "none" / "x.png"
+    assert "cannot be drawn" in run("snapshots", "show", "--store", store.root, "--plot", missing, code=1).stderr

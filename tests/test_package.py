@@ -20,10 +20,12 @@ def test_the_wheel_installs_into_an_empty_venv(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[1] for name in names if name.startswith("simshard/")} == {
         "cli",
+        "examples",
         "ingest",
         "serve",
         "shards",
     }
+    assert "simshard/examples/anime.json" in names
     assert not [name for name in names if "test" in name or "benchmark" in name]
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
