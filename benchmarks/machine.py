@@ -6,8 +6,10 @@ import json
 import os
 import platform
 import re
+import resource
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -15,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -76,6 +78,32 @@ class PeakMemory:
             except psutil.Error:
                 return
             self.peak_mb = max(self.peak_mb, sum(map(private_mb, tree)))
+
+
+class Run(NamedTuple):
+    """A finished command: wall, user and system seconds and peak private MB of it and its workers, its stdout."""
+
+    seconds: float
+    user_seconds: float
+    system_seconds: float
+    peak_mb: float
+    output: str
+
+
+def run(*arguments: str | Path) -> Run:
+    """Run `simshard` with these arguments to its end. Raises SystemExit where it fails."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begun = time.perf_counter()
+    command = [Path(sys.executable).with_name("simshard"), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with PeakMemory(process.pid) as memory:
+        output, errors = process.communicate()
+    seconds = time.perf_counter() - begun
+    if process.returncode:
+        raise SystemExit(errors)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
+    return Run(seconds, user, system, memory.peak_mb, output)
 
 
 def wrk(url: str, script: str, connections: int, seconds: float = 8.0) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 ingest     12.5 M pairs of real titles from one JSON array, beside a bare `ijson.items` loop over the same file
 serve      `similar` over HTTP on that store at 1, 8 and 32 connections, by cache
+compute    all pairs of the real titles, and of a generated catalogue of 37,030 items, beside the bare matrix product
+vectors    the best 200 of each of 50,000, 100,000 and 200,000 items by vectors (`--sizes` for others)
 reference  a dense store of 37,030 items (`--scale` for a fraction): start, memory, throughput, cold and warm, 20 seeds
 """
 
@@ -10,15 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import ijson
 
-from benchmarks import anime, machine, reference
+from benchmarks import anime, compute, machine, reference
 from simshard.shards.store import Store
 
 RESULTS = Path(__file__).parent / "results"
@@ -59,14 +59,9 @@ def ingest(folder: Path) -> Figures:
                 pass
         loops[use_float] = time.perf_counter() - begun
 
-    simshard = Path(sys.executable).with_name("simshard")
-    command = [simshard, "ingest", path, "--store", folder / "store", "--items", items]
-    begun = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    with machine.PeakMemory(process.pid) as memory:
-        told, _ = process.communicate()
-    seconds = time.perf_counter() - begun
-    print(told, end="")
+    run = machine.run("ingest", path, "--store", folder / "store", "--items", items)
+    seconds = run.seconds
+    print(run.output, end="")
     return {
         "pairs": pairs,
         "json_bytes": path.stat().st_size,
@@ -76,7 +71,7 @@ def ingest(folder: Path) -> Figures:
         "ratio_to_ijson_loop": round(loops[False] / seconds, 2),
         "ratio_to_ijson_loop_with_floats": round(loops[True] / seconds, 2),
         "seconds": round(seconds, 2),
-        "peak_private_mb_all_processes": round(memory.peak_mb),
+        "peak_private_mb_all_processes": round(run.peak_mb),
     }
 
 
@@ -147,10 +142,11 @@ def reference_size(folder: Path, scale: float) -> Figures:
 def main() -> None:
     """Run what was asked for and write one JSON file each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=["ingest", "serve", "reference"])
+    parser.add_argument("parts", nargs="*", default=["ingest", "compute", "vectors", "serve", "reference"])
     parser.add_argument("--scale", type=float, default=1.0, help="fraction of the reference's pairs")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[50_000, 100_000, 200_000], help="for vectors")
     options = parser.parse_args()
-    with machine.scratch(1.5 + 6.5 * options.scale) as folder:
+    with machine.scratch(6 + 6.5 * options.scale) as folder:
         for part in options.parts:
             if part in ("ingest", "serve") and not anime.DATA.exists():
                 print(f"{part}: skipped, {anime.DATA.name} is not there")
@@ -161,6 +157,11 @@ def main() -> None:
                 if not (folder / "store").exists():
                     ingest(folder)
                 figures = serve(folder / "store")
+            elif part == "compute":
+                figures = {"titles": compute.titles(folder)} if anime.DATA.exists() else {}
+                figures["reference size"] = compute.reference_size(folder)
+            elif part == "vectors":
+                figures = compute.vectors(folder, tuple(options.sizes))
             elif part == "reference":
                 figures = reference_size(folder, options.scale)
             else:

@@ -52,7 +52,7 @@ class StoredFeature:
             for path in self.folder.glob("*.npy")
         }
         if self.spec.kind == "set":
-            return SetFeature(**arrays, jaccard=self.spec.measure == "jaccard")
+            return SetFeature(**arrays, jaccard=self.spec.measure == "jaccard", idf=self.spec.idf)
         if self.spec.kind == "number":
             return NumberFeature(**arrays)
         if self.spec.kind == "category":

@@ -19,8 +19,8 @@ from threadpoolctl import threadpool_limits
 
 TILE = 256
 Scores = NDArray[np.float32]
-_FAR = 3.0  # a scaled number is in 0..1: the distance of this, or of minus this, to any of them is above 1
 _RARE_CHUNK = 2048
+_MANY_KINDS = 256
 
 
 def one_thread() -> AbstractContextManager[object]:
@@ -61,6 +61,7 @@ class SetFeature:
     values: Scores
     sizes: Scores
     jaccard: bool
+    idf: bool
 
     def similarity(self, rows: slice, columns: slice, out: Scores, spare: Scores) -> None:
         np.matmul(self.frequent[rows], self.frequent[columns].T, out=out)
@@ -73,7 +74,8 @@ class SetFeature:
             np.multiply.outer(self.sizes[rows], self.sizes[columns], out=spare)
             np.sqrt(spare, out=spare)
         np.divide(out, spare, out=out)
-        np.minimum(out, 1.0, out=out)  # sums of idf weights are rounded
+        if self.idf:
+            np.minimum(out, 1.0, out=out)  # its sums are rounded
 
     def _add_rare(self, rows: slice, columns: slice, out: Scores) -> None:
         shared = np.intersect1d(self._codes(rows), self._codes(columns))
@@ -107,15 +109,11 @@ class NumberFeature:
 
     def similarity(self, rows: slice, columns: slice, out: Scores, spare: Scores) -> None:
         a, b = self.scaled[rows], self.scaled[columns]
-        absent_a, absent_b = np.isnan(a), np.isnan(b)
-        absent = bool(absent_a.any() or absent_b.any())
-        if absent:
-            a, b = np.where(absent_a, np.float32(_FAR), a), np.where(absent_b, np.float32(-_FAR), b)
         np.subtract.outer(a, b, out=out)
         np.abs(out, out=out)
         np.subtract(np.float32(1.0), out, out=out)
-        if absent:
-            np.maximum(out, 0.0, out=out)
+        out[np.isnan(a)] = 0.0
+        out[:, np.isnan(b)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -162,7 +160,9 @@ class Scorer:
         self.tiles = -(-self.items // TILE)
         self._features = features
         self._weights = (weights / weights.sum()).astype(np.float32)
-        self._masks = masks
+        self._kinds, kind_of = np.unique(masks, return_inverse=True)
+        self._kind_of = kind_of.astype(np.uint32)
+        self._shared = self._weights_shared(self._kinds, self._kinds) if len(self._kinds) <= _MANY_KINDS else None
 
     def row(self, tile: int, order: Iterable[int]) -> Iterator[tuple[int, Scores]]:
         """The tiles of one row of tiles: first column and scores float32 (R, C), NaN where there is no pair.
@@ -197,17 +197,26 @@ class Scorer:
         return total
 
     def _weight_shared(self, rows: slice, columns: slice) -> Scores:
-        """The sum of weights of the features that both have, in the order in which similarities are summed.
+        """The sum of weights of the features that both have: float32 (R, C), or (1, 1) where all are alike."""
+        of_a, of_b = self._kind_of[rows], self._kind_of[columns]
+        if self._shared is not None:
+            weights = self._shared
+        else:
+            a, of_a = np.unique(of_a, return_inverse=True)
+            b, of_b = np.unique(of_b, return_inverse=True)
+            weights = self._weights_shared(self._kinds[a], self._kinds[b])
+        return weights if weights.size == 1 else weights[:, of_b][of_a]
+
+    def _weights_shared(self, a: NDArray[np.uint64], b: NDArray[np.uint64]) -> Scores:
+        """The same for masks a (K,) and b (L,), summed in the order in which similarities are.
 
         So the score of a pair that is alike in every feature is exactly 1.
         """
-        a, of_a = np.unique(self._masks[rows], return_inverse=True)
-        b, of_b = np.unique(self._masks[columns], return_inverse=True)
         both = np.bitwise_and.outer(a, b)
         weights = np.zeros(both.shape, dtype=np.float32)
         for f, weight in enumerate(self._weights):
             weights += weight * ((both >> np.uint64(f)) & np.uint64(1)).astype(np.float32)
-        return weights if weights.size == 1 else weights[:, of_b][of_a]
+        return weights
 
 
 def shared_counts(masks: NDArray[np.uint64]) -> NDArray[np.int64]:

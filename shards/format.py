@@ -80,7 +80,7 @@ class ShardWriter:
 
     def write_dense(self, batch: DenseBatch) -> None:
         """Append a batch."""
-        self._count(batch.scores, int(batch.present.sum()))
+        self._count(batch.scores, int(np.count_nonzero(batch.present)))
         self._write(
             len(batch.scores),
             _fixed_list(batch.scores, batch.present),
@@ -116,7 +116,7 @@ class ShardWriter:
 
 
 def _fixed_list(values: NDArray[Any], used: NDArray[np.bool_]) -> pa.FixedSizeListArray:
-    nulls = used.size - int(used.sum())
+    nulls = used.size - int(np.count_nonzero(used))
     validity = None if not nulls else pa.py_buffer(np.packbits(used, bitorder="little"))
     kind = pa.from_numpy_dtype(values.dtype)
     flat = pa.Array.from_buffers(kind, values.size, [validity, pa.py_buffer(values)], null_count=nulls)

@@ -177,6 +177,11 @@ def test_the_matrix_does_not_depend_on_where_blocks_are_kept(tmp_path, monkeypat
     assert np.array_equal(read_matrix(store), large_matrix(), equal_nan=True)
 
 
+def test_the_matrix_does_not_depend_on_how_weights_are_looked_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(similarity, "_MANY_KINDS", 1)
+    assert np.array_equal(read_matrix(build(tmp_path, LARGE, FEATURES)), large_matrix(), equal_nan=True)
+
+
 @pytest.mark.parametrize("measure", ["cosine", "jaccard"])
 @pytest.mark.parametrize("idf", [False, True])
 def test_rare_terms_count_as_the_frequent_ones_do(tmp_path, monkeypatch, measure, idf):
