@@ -37,7 +37,10 @@ class Lists:
     def offer(self, first: int, tile: Scores) -> None:
         """Take in scores float32 (R, C) with the neighbors from `first` on; NaN where there is no pair."""
         enter = np.where(self._last > first, self._cut, np.nextafter(self._cut, np.float32(np.inf)))
-        rows, places = np.nonzero(tile >= enter[:, None])
+        if tile.flags.c_contiguous:
+            rows, places = np.divmod(np.flatnonzero(tile >= enter[:, None]), tile.shape[1])
+        else:  # a transposed one, in the order of its memory
+            places, rows = np.divmod(np.flatnonzero(tile.T >= enter), tile.shape[0])
         if not len(rows):
             return
         bits = tile[rows, places].view(np.uint32)
