@@ -72,19 +72,36 @@ def read_catalogue(
         if name == id_name:
             continue
         attribute = "title" if name == title_name else "other_title" if name == "title" else name
-        elements = getattr(table[name].type, "value_type", pa.null())
-        if pa.types.is_floating(elements) or pa.types.is_integer(elements):
+        if _numbers(table[name].type):
             vectors[attribute] = table[name]
-        if pa.types.is_floating(elements):
-            continue
-        column = _typed(path, name, table[name])
-        if column is not None and name in separators:
-            if not pa.types.is_string(column.type):
-                raise InputError(f"{path}: column {name!r} has type {table[name].type}; only text can be split")
-            column = split_texts(column, separators[name])
+        column = _attribute(path, name, table[name], separators.get(name), attribute == "title")
         if column is not None:
             attributes[attribute] = column
     return Catalogue(_ids(path, id_name, table[id_name]), attributes, vectors)
+
+
+def _numbers(kind: pa.DataType) -> pa.DataType | None:
+    """The type of the numbers that a column of this type has lists of; None for other columns."""
+    elements = getattr(kind, "value_type", pa.null())
+    return elements if pa.types.is_floating(elements) or pa.types.is_integer(elements) else None
+
+
+def _attribute(path: str, name: str, column: pa.ChunkedArray, separator: str | None, is_title: bool) -> pa.Array | None:
+    """The column as an attribute; None where it is none: empty, or lists of decimal numbers."""
+    if (numbers := _numbers(column.type)) and pa.types.is_floating(numbers):
+        return None
+    typed = _typed(path, name, column)
+    if typed is None:
+        return None
+    if separator is not None:
+        if not pa.types.is_string(typed.type):
+            raise InputError(f"{path}: column {name!r} has type {column.type}; only text can be split")
+        typed = split_texts(typed, separator)
+    if is_title:
+        if pa.types.is_list(typed.type):
+            raise InputError(f"{path}: column {name!r} holds lists; a title is a text: name another with --title")
+        typed = typed.cast(pa.string())
+    return typed
 
 
 def split_texts(texts: pa.Array, separator: str) -> pa.Array:

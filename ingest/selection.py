@@ -40,7 +40,8 @@ class Lists:
         if tile.flags.c_contiguous:
             rows, places = np.divmod(np.flatnonzero(tile >= enter[:, None]), tile.shape[1])
         else:  # a transposed one, in the order of its memory
-            places, rows = np.divmod(np.flatnonzero(tile.T >= enter), tile.shape[0])
+            columns = tile.T
+            places, rows = np.divmod(np.flatnonzero(columns >= enter), tile.shape[0])
         if not len(rows):
             return
         bits = tile[rows, places].view(np.uint32)

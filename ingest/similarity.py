@@ -161,7 +161,7 @@ class Scorer:
         self._features = features
         self._weights = (weights / weights.sum()).astype(np.float32)
         self._kinds, kind_of = np.unique(masks, return_inverse=True)
-        self._kind_of = kind_of.astype(np.uint32)
+        self._kind_of: NDArray[np.intp] = kind_of
         self._shared = self._weights_shared(self._kinds, self._kinds) if len(self._kinds) <= _MANY_KINDS else None
 
     def row(self, tile: int, order: Iterable[int]) -> Iterator[tuple[int, Scores]]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures import wait as wait_for_futures
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, TypeVar
 
 from simshard.shards.errors import SimshardError
@@ -58,6 +58,7 @@ class Workers:
     def __init__(self, count: int) -> None:
         self.count = count
         self._pool: ProcessPoolExecutor | None = None
+        self._stop: Connection
 
     def __enter__(self) -> Workers:
         return self
@@ -104,7 +105,8 @@ class Workers:
     def _run_processes(self, function: Callable[[J], R], jobs: Iterable[J]) -> Iterator[R]:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.count, mp_context=context, initializer=_end_with_parent)
+            stop, self._stop = context.Pipe(duplex=False)
+            self._pool = ProcessPoolExecutor(self.count, context, initializer=_end_with_parent, initargs=(stop,))
         running: deque[Future[R]] = deque()
         todo = iter(jobs)
         try:
@@ -116,20 +118,26 @@ class Workers:
                 yield running.popleft().result()
         except BrokenProcessPool as error:
             raise SimshardError("a worker process was ended from outside (out of memory?); lower --memory") from error
+        except KeyboardInterrupt:
+            self._stop.close()  # a job can take hours
+            raise
         finally:
             for future in running:
                 future.cancel()
             wait_for_futures(running)
 
 
-def _end_with_parent() -> None:
-    """Make this worker end as soon as its parent is gone, even by SIGKILL: it must not write into a dead build."""
+def _end_with_parent(stop: Connection) -> None:
+    """Make this worker end as soon as the other end of `stop` is closed or its parent is gone, even by SIGKILL.
+
+    It must not write into a dead build.
+    """
     parent = multiprocessing.parent_process()
     assert parent is not None
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
 
     def watch() -> None:
-        wait([parent.sentinel])
+        wait([parent.sentinel, stop])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

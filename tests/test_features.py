@@ -130,6 +130,15 @@ def test_an_envelope_with_nested_fields_and_other_names(tmp_path):
     assert payload == {"title": "Y", "season.year": 2003, "genre": ["b", "c"], "studios": "Bar"}
 
 
+def test_titles_that_are_numbers_are_text(tmp_path):
+    items = tmp_path / "items.csv"
+    items.write_text("id,name,title,year\n1,86,a,2021\n2,1984,,1984\n")
+    run(items, "--store", tmp_path / "store", "--title", "name")
+    store = Store(tmp_path / "store")
+    payload = Items(store.snapshots / store.resolve()).payload(0)
+    assert payload == {"title": "86", "other_title": "a", "year": 2021}
+
+
 def test_features_from_a_file_are_kept_in_the_manifest(tmp_path):
     (tmp_path / "items.json").write_text(json.dumps([{"id": 1, "a:=b": "x;y"}, {"id": 2, "a:=b": "y;z"}]))
     toml = tmp_path / "features.toml"
@@ -213,6 +222,7 @@ def test_flags_that_say_nothing(text):
         (["--split", "year=|"], "only text can be split", 1),
         (["--split", "year"], "is not COLUMN=SEP", 2),
         (["--id", "key"], "no column 'key' for the ids", 1),
+        (["--title", "tags"], "column 'tags' holds lists; a title is a text", 1),
         (["--path", "data"], "no items at --path 'data'", 1),
         (["--top", "0"], "--top", 2),
         (["--score-threshold", "nan"], "a number is needed", 2),
