@@ -81,6 +81,8 @@ def print_build(store: Store, manifest: Manifest, seconds: float, activated: boo
         + (f"; dropped {dropped}" if dropped else "")
         + ("" if activated else "; not activated")
     )
+    for column, kind in manifest.source.get("left_out", {}).items():
+        typer.echo(f"left out: column {column!r} of type {kind}, which is no attribute", err=True)
     if len(scores):
         named = zip(_QUANTILES, np.quantile(scores, list(_QUANTILES.values())), strict=True)
         sampled = f" (of one item in {step})" if step > 1 else ""

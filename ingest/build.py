@@ -112,6 +112,7 @@ def _build(
     share = options.memory // workers.count
     scratch = staging.folder / "scratch"
     scratch.mkdir()
+    left_out = catalogue.left_out if catalogue else {}
     piece = max(min(share // 16, _LARGEST_PIECE), _LEAST_PIECE)
     intake = Intake(scratch, options.directed, piece, workers)
     known = (options.items or "", catalogue.ids) if catalogue else None
@@ -158,7 +159,11 @@ def _build(
         items_file=items_file,
         titles_file=titles_file,
         shards=tuple(shard.info for shard in shards),
-        source={"files": ["stdin" if path == STDIN else path for path in paths], "items": options.items},
+        source={
+            "files": ["stdin" if path == STDIN else path for path in paths],
+            "items": options.items,
+            "left_out": left_out,
+        },
         options={key: value for key, value in asdict(options).items() if key not in ("items", "workers")},
         dropped={"self_pairs": sum(s.self_pairs for s in spills), "duplicates": pairs - unique},
     )

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from simshard.ingest.catalogue import UNKNOWN, Catalogue, split_texts
+from simshard.ingest.catalogue import Catalogue, split_texts
 from simshard.ingest.features import FeatureSpec, columns, holds
 from simshard.ingest.similarity import (
     CategoryFeature,
@@ -21,6 +22,7 @@ from simshard.ingest.similarity import (
     SetFeature,
     VectorFeature,
 )
+from simshard.ingest.tables import UNKNOWN
 from simshard.shards.errors import InputError
 
 FREQUENT = 512  # terms of a set that stand in a matrix; the others are looked up tile by tile
@@ -38,7 +40,10 @@ class StoredFeature:
     def create(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         """A new array of zeros in its file."""
         self.folder.mkdir(exist_ok=True)
-        return np.lib.format.open_memmap(self.folder / f"{name}.npy", "w+", dtype, shape)
+        array = np.lib.format.open_memmap(self.folder / f"{name}.npy", "w+", dtype, shape)
+        with open(self.folder / f"{name}.npy", "r+b") as file:
+            reserve(file, os.fstat(file.fileno()).st_size)
+        return array
 
     def save(self, name: str, values: NDArray[Any]) -> None:
         """Write an array to its file."""
@@ -60,21 +65,37 @@ class StoredFeature:
         return VectorFeature(**arrays)
 
 
+def reserve(file: IO[bytes], size: int) -> None:
+    """Give a file that will be mapped its blocks, so that a full disk is an OSError now and no signal later."""
+    if size and hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+
+
 def store_feature(path: str, catalogue: Catalogue, spec: FeatureSpec, folder: Path) -> tuple[StoredFeature, Present]:
     """Write a feature of the catalogue in `path`; which items have it, bool (N,). Raises InputError."""
     stored = StoredFeature(spec, folder)
+    name = catalogue.renamed.get(spec.column, spec.column)
     place = f"{path}: feature {str(spec)!r}"
     if spec.kind == "vector":
         present = _store_vectors(path, place, catalogue, stored)
     else:
-        column = catalogue.attributes.get(spec.column)
+        column = catalogue.attributes.get(name)
         if column is None:
-            raise InputError(f"{place}: no column {spec.column!r} with values; there are {columns(catalogue)}")
+            raise _absent(place, catalogue, stored)
         store = {"set": _store_sets, "number": _store_numbers, "category": _store_categories}[spec.kind]
         present = store(place, catalogue.ids, column, stored)
     if not present.any():
         raise InputError(f"{place}: missing in every item; leave it out")
     return stored, present
+
+
+def _absent(place: str, catalogue: Catalogue, stored: StoredFeature) -> InputError:
+    name = stored.spec.column
+    if name in catalogue.vectors:
+        return _wrong(place, stored, "lists of decimal numbers", "other values; vector would fit")
+    if name in catalogue.left_out:
+        return _wrong(place, stored, catalogue.left_out[name], "text, numbers or lists of texts")
+    return InputError(f"{place}: no column {name!r} with values; there are {columns(catalogue)}")
 
 
 def _wrong(place: str, stored: StoredFeature, found: str, fitting: str) -> InputError:
@@ -97,7 +118,8 @@ def _store_sets(place: str, _: pa.Array, column: pa.Array, stored: StoredFeature
     count = len(lists)
     terms = pc.utf8_trim_whitespace(lists.flatten())
     known = pc.invert(pc.is_in(terms, value_set=pa.array([*UNKNOWN, None])))
-    items = pc.list_parent_indices(lists).filter(known).to_numpy()
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    items = np.repeat(np.arange(count), lengths)[known.to_numpy(zero_copy_only=False)]
     encoded = terms.filter(known).dictionary_encode()
     size = max(len(encoded.dictionary), 1)
     items, codes = np.divmod(np.unique(items * np.int64(size) + encoded.indices.to_numpy()), size)
@@ -144,7 +166,7 @@ def _store_numbers(place: str, ids: pa.Array, column: pa.Array, stored: StoredFe
 
 def _parsed(place: str, ids: pa.Array, column: pa.Array, stored: StoredFeature) -> pa.Array:
     try:
-        numbers = column.cast(pa.float64())
+        numbers = pc.utf8_trim_whitespace(column).cast(pa.float64())
         return pc.if_else(pc.is_finite(numbers), numbers, None)
     except pa.ArrowInvalid:
         for row, text in enumerate(column.to_pylist()):
@@ -166,6 +188,8 @@ def _store_categories(place: str, _: pa.Array, column: pa.Array, stored: StoredF
 
 def _store_vectors(path: str, place: str, catalogue: Catalogue, stored: StoredFeature) -> Present:
     name, ids = stored.spec.column, catalogue.ids
+    if name in catalogue.left_out:
+        raise _absent(place, catalogue, stored)
     if name in catalogue.vectors:
         blocks, size = _list_blocks(place, ids, catalogue.vectors[name])
     elif name in catalogue.attributes:

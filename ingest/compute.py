@@ -36,7 +36,7 @@ from simshard.shards.manifest import Encoding, Manifest
 from simshard.shards.store import Staging, Store
 from simshard.shards.titles import write_titles
 
-_INLINE_PAIRS = 2_000_000
+_INLINE_PAIRS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def compute(path: str, store: Store, options: ComputeOptions, progress: Progress
     """
     check_memory(options.memory)
     features = weighted(options.features) if options.features else []
-    separators = {spec.column: spec.split for spec in features if spec.split} | options.separators
+    separators = _separators(features) | options.separators
     progress.phase("Reading", "items", None)
     catalogue = read_catalogue(path, options.id_column, options.title_column, options.inside, separators)
     items = len(catalogue.ids)
@@ -88,6 +88,14 @@ def compute(path: str, store: Store, options: ComputeOptions, progress: Progress
     return publish(store, build, options.workers, options.activate)
 
 
+def _separators(features: list[FeatureSpec]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for spec in features:
+        if spec.split and found.setdefault(spec.column, spec.split) != spec.split:
+            raise InputError(f"feature {str(spec)!r}: its column is split at {found[spec.column]!r} by another feature")
+    return found
+
+
 def _build(
     path: str, staging: Staging, catalogue: Catalogue, options: ComputeOptions, workers: Workers, progress: Progress
 ) -> Manifest:
@@ -97,18 +105,18 @@ def _build(
     scratch = staging.folder / "scratch"
     scratch.mkdir()
     scoring, masks = _store_features(path, catalogue, options, scratch)
-    sets = {feature.spec.column for feature in scoring.features if feature.spec.kind == "set"}
+    sets = {feature.spec.column for feature in scoring.features if feature.spec.kind == "set"} - {"title"}
     attributes = {name: as_lists(column) if name in sets else column for name, column in catalogue.attributes.items()}
     items_file = write_items(staging.folder, catalogue.ids, attributes)
     titles_file = write_titles(staging.folder, attributes.get("title"))
 
-    degrees = shared_counts(masks)
+    degrees = shared_counts(masks, len(options.features))
     scored = int(degrees.sum()) // 2
     if not scored:
         raise InputError(f"{path}: no two items have a feature in common")
     limits = degrees if options.top is None else np.minimum(degrees, options.top)
-    if options.score_threshold is not None and 2 * int(limits.sum()) >= possible:
-        # Encoding and shards depend on how many scores reach the threshold.
+    if options.score_threshold is not None and (options.top is None or int(limits.sum()) >= possible):
+        # Shards, or at least the encoding, depend on how many scores reach the threshold.
         limits = _count(scoring, options.score_threshold, possible, workers, small, progress)
         if options.top is not None:
             limits = np.minimum(limits, options.top)
@@ -143,7 +151,7 @@ def _build(
         items_file=items_file,
         titles_file=titles_file,
         shards=tuple(shard.info for shard in shards),
-        source={"catalogue": path},
+        source={"catalogue": path, "left_out": catalogue.left_out},
         options={key: value for key, value in asdict(options).items() if key != "workers"},
         dropped={},
     )

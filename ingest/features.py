@@ -84,7 +84,7 @@ def read_features(path: str) -> tuple[list[FeatureSpec], str]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as TOML ({error})") from error
     entries = content.pop("feature", None)
-    if content or not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+    if content or not entries or not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         found = f", but found {', '.join(content)}" if content else ""
         raise InputError(f"{path}: holds [[feature]] tables and nothing else{found}")
     specs = []
@@ -101,7 +101,9 @@ def read_features(path: str) -> tuple[list[FeatureSpec], str]:
             raise InputError(f"{place}: measure is {' or '.join(MEASURES)}, not {entry['measure']!r}")
         if entry.get("split") == "":
             raise InputError(f"{place}: split is empty")
-        spec = FeatureSpec(**{**entry, "weight": float(entry.get("weight", 1.0))})
+        weight = entry.get("weight", 1.0)
+        weight = float(weight) if abs(weight) < 1e300 else math.inf
+        spec = FeatureSpec(**{**entry, "weight": weight})
         options = {entry.get("measure", ""), *({"idf", "split"} & set(entry))} - {""}
         specs.append(_checked(place, spec, options))
     return specs, text

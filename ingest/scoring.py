@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simshard.ingest.columns import StoredFeature
+from simshard.ingest.columns import StoredFeature, reserve
 from simshard.ingest.plan import Plan
 from simshard.ingest.selection import ENTRY_BYTES, Lists, least, lists_of, tiles_in_turn
 from simshard.ingest.shuffle import shard_name
@@ -134,6 +134,7 @@ def _buffers(job: RowsJob) -> list[Scores | None]:
     if count:
         return [np.empty(shape, dtype=np.float32) for _ in range(count)]
     with tempfile.TemporaryFile(dir=job.scoring.scratch) as file:
+        reserve(file, 4 * TILE * job.plan.items)
         return [np.memmap(file, dtype=np.float32, mode="w+", shape=shape)]
 
 
@@ -291,9 +292,9 @@ def followed(scratch: Path, progress: Progress) -> Iterator[None]:
     thread.start()
     try:
         yield
-        tell()
     finally:
         ended.set()
         thread.join()
+        tell()
         for path in scratch.glob("*.meter"):
             path.unlink()

@@ -21,6 +21,7 @@ TILE = 256
 Scores = NDArray[np.float32]
 _RARE_CHUNK = 2048
 _MANY_KINDS = 256
+_SUMMED = 20  # features whose subsets are counted one by one
 
 
 def one_thread() -> AbstractContextManager[object]:
@@ -219,12 +220,24 @@ class Scorer:
         return weights
 
 
-def shared_counts(masks: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """With how many others each item shares a feature: int64 (N,)."""
+def shared_counts(masks: NDArray[np.uint64], features: int) -> NDArray[np.int64]:
+    """With how many others each item shares one of so many features: int64 (N,)."""
     kinds, kind_of, counts = np.unique(masks, return_inverse=True, return_counts=True)
-    shared = np.empty(len(kinds), dtype=np.int64)
-    for first in range(0, len(kinds), TILE):
-        some = slice(first, first + TILE)
-        shared[some] = (np.bitwise_and.outer(kinds[some], kinds) != 0) @ counts
-    found: NDArray[np.int64] = (shared - (kinds != 0))[kind_of]
+    if np.bitwise_and.reduce(kinds):
+        return np.full(len(masks), len(masks) - 1)  # one that all have
+    if features <= _SUMMED:
+        within = np.zeros(1 << features, dtype=np.int64)  # items whose features are all in a mask: sums over subsets
+        within[kinds] = counts
+        for feature in range(features):
+            halves = within.reshape(-1, 2, 1 << feature)
+            halves[:, 1] += halves[:, 0]
+        apart = within[~kinds & np.uint64(len(within) - 1)]
+    else:
+        apart = np.zeros(len(kinds), dtype=np.int64)
+        for first in range(0, len(kinds), _SUMMED):
+            some = kinds[first : first + _SUMMED, None]
+            for other in range(0, len(kinds), 1 << 16):
+                others = slice(other, other + (1 << 16))
+                apart[first : first + _SUMMED] += ((some & kinds[others]) == 0) @ counts[others]
+    found: NDArray[np.int64] = (len(masks) - apart - (kinds != 0))[kind_of]
     return found

@@ -202,7 +202,7 @@ class ShardReader:
         if used is None:
             return rows, scores, len(rows) >= self.items - 1
         count = int(used.sum())
-        return rows[:count], scores[:count], True
+        return rows[:count], scores[:count], count < len(rows) or count >= self.items - 1
 
     def neighbors(self, row: int) -> tuple[Rows, NDArray[np.float32]]:
         """All neighbors of a row of this shard with their scores, best first, ties by ascending row."""

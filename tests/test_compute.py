@@ -182,6 +182,15 @@ def test_the_matrix_does_not_depend_on_how_weights_are_looked_up(tmp_path, monke
     assert np.array_equal(read_matrix(build(tmp_path, LARGE, FEATURES)), large_matrix(), equal_nan=True)
 
 
+@given(st.lists(st.integers(0, 15), min_size=1, max_size=30), st.sampled_from([2, 20]))
+def test_with_how_many_others_a_feature_is_shared(masks, summed):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(similarity, "_SUMMED", summed)
+        found = similarity.shared_counts(np.array(masks, dtype=np.uint64), 4)
+    right = [sum(bool(a & b) for j, b in enumerate(masks) if i != j) for i, a in enumerate(masks)]
+    assert found.tolist() == right
+
+
 @pytest.mark.parametrize("measure", ["cosine", "jaccard"])
 @pytest.mark.parametrize("idf", [False, True])
 def test_rare_terms_count_as_the_frequent_ones_do(tmp_path, monkeypatch, measure, idf):

@@ -237,8 +237,10 @@ def test_a_catalogue_that_does_not_fit_is_named(tmp_path):
     assert "items 1 and 3 have the same id 7" in refused(tmp_path, [{"id": 7}, {"id": 8}, {"id": 7}])
     assert "1 items; from 2" in refused(tmp_path, ITEMS[:1])
     assert "missing in every item" in refused(
-        tmp_path, [{"id": 1, "tags": []}, {"id": 2, "tags": ["UNKNOWN"]}], "--feature", "tags:set"
+        tmp_path, [{"id": 1, "v": [0.0]}, {"id": 2, "v": [0.0]}], "--feature", "v:vector"
     )
+    empty = [{"id": 1, "tags": []}, {"id": 2, "tags": ["UNKNOWN"]}]
+    assert "feature 'tags:set': no column 'tags' with values" in refused(tmp_path, empty, "--feature", "tags:set")
     assert "no two items have a feature in common" in refused(tmp_path, [{"id": 1, "year": 5}, {"id": 2, "type": "TV"}])
     names = refused(tmp_path, [{"id": 1, "name": "x", "v": [0.5]}, {"id": 2, "name": "y", "v": [1]}])
     assert "none of the default features (tags:set, " in names
@@ -246,7 +248,119 @@ def test_a_catalogue_that_does_not_fit_is_named(tmp_path):
     envelope = {"data": ITEMS, "about": 1}
     assert "the document is an object with data, about; name the array in it with --path" in refused(tmp_path, envelope)
     (tmp_path / "items.json").write_text('[{"id": 1, "year": 3}, {"id": 2, "year"')
-    assert "cannot be read as a catalogue" in refused(tmp_path, None)
+    assert "not valid JSON after item 1" in refused(tmp_path, None)
+    (tmp_path / "items.json").write_text('[{"id": 1, "year": 3}, {"id": 2, "year": NaN}]')
+    assert "not valid JSON after item 1" in refused(tmp_path, None)
+    assert "item 1 has the field 'a.b' twice" in refused(tmp_path, [{"id": 1, "a.b": 1, "a": {"b": 2}}, {"id": 2}])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"id,year,x,x\n1,2,3,4\n2,3,4,5\n", "two columns are named 'x'; rename one"),
+        (b"id,id\n1,2\n", "two columns are named 'id'"),
+        (b"id,year\n1,2\n2,3,4\n", "Row #3"),
+        ("id,about,year\n1,é,3\n2,b,4\n".encode("latin-1"), "column 'about' is not UTF-8 text; convert the file"),
+        ("id,title,year\n1,é,3\n2,b,4\n".encode("latin-1"), "Row #2: CSV conversion error to string: invalid UTF8"),
+    ],
+)
+def test_csv_files_that_do_not_fit(tmp_path, content, words):
+    (tmp_path / "items.csv").write_bytes(content)
+    assert words in run(tmp_path / "items.csv", "--store", tmp_path / "store", code=1).stderr
+
+
+def payloads(store):
+    store = Store(store)
+    items = Items(store.snapshots / store.resolve())
+    return {items.id(row): items.payload(row) for row in range(len(items))}
+
+
+def test_ids_and_titles_of_csv_are_what_they_were_written_as(tmp_path):
+    path = tmp_path / "items.csv"
+    path.write_text("\ufeffid,Name,year\n007,0086,1\n12,true,2\n2020-01-01,1e5,3\n")
+    run(path, "--store", tmp_path / "store")
+    assert [(id_, payload["title"]) for id_, payload in payloads(tmp_path / "store").items()] == [
+        ("007", "0086"),
+        ("12", "true"),
+        ("2020-01-01", "1e5"),
+    ]
+    path.write_text("id,year\n-7,1\n0,2\n9223372036854775807,3\n")
+    run(path, "--store", tmp_path / "store")
+    assert list(payloads(tmp_path / "store")) == [-7, 0, str(2**63 - 1)]
+    path.write_text("id,year\n1,1\n99999999999999999999,2\n")
+    run(path, "--store", tmp_path / "store")
+    assert list(payloads(tmp_path / "store")) == ["1", "99999999999999999999"]
+
+
+def test_columns_that_are_no_attributes_are_left_out_and_told(tmp_path):
+    items = [
+        {"id": "x", "key": 1, "year": 3, "studios": [{"name": "S"}], "grid": [[1, 2]]},
+        {"id": "y", "key": 2, "year": 4, "studios": [], "grid": [[3]]},
+    ]
+    path = tmp_path / "items.json"
+    path.write_text(json.dumps(items))
+    told = run(path, "--store", tmp_path / "store", "--id", "key").stderr
+    assert "left out: column 'studios' of type list" in told
+    assert "left out: column 'grid' of type list" in told
+    assert payloads(tmp_path / "store") == {1: {"other_id": "x", "year": 3}, 2: {"other_id": "y", "year": 4}}
+    named = run(path, "--store", tmp_path / "store", "--feature", "studios:set", code=1).stderr
+    assert "column 'studios' holds list<" in named
+    assert "set needs text, numbers or lists of texts" in named
+
+
+def test_structs_of_parquet_have_dotted_names(tmp_path):
+    table = pa.table({"id": [1, 2], "season": [{"year": 1999, "of": {"name": "fall"}}, {"year": 2001, "of": None}]})
+    pa.parquet.write_table(table, tmp_path / "items.parquet")
+    run(tmp_path / "items.parquet", "--store", tmp_path / "store", "--feature", "season.year:number")
+    assert payloads(tmp_path / "store") == {
+        1: {"season.year": 1999, "season.of.name": "fall"},
+        2: {"season.year": 2001},
+    }
+
+
+def test_lists_of_fixed_size_with_nulls(tmp_path):
+    lists = [["a", "b"], None, ["b", None], ["c", "a"]]
+    table = pa.table({"id": range(4), "t": pa.array(lists, pa.list_(pa.string(), 2))})
+    pa.parquet.write_table(table, tmp_path / "items.parquet")
+    run(tmp_path / "items.parquet", "--store", tmp_path / "store", "--feature", "t:set")
+    assert_scores(tmp_path / "store", [{"t": terms} for terms in lists], [FeatureSpec("t", "set")])
+
+
+def test_the_title_can_be_a_feature_under_its_own_name(tmp_path):
+    items = [{"id": i, "Name": name} for i, name in enumerate(["Red, Blue", "Blue", "Red, Blue"])]
+    (tmp_path / "items.json").write_text(json.dumps(items))
+    for features in (["Name:category"], ["title:set", "Name:category"]):
+        flags = [word for feature in features for word in ("--feature", feature)]
+        run(tmp_path / "items.json", "--store", tmp_path / "store", *flags)
+        assert payloads(tmp_path / "store")[0] == {"title": "Red, Blue"}
+        cells = [{"title": item["Name"], "Name": item["Name"]} for item in items]
+        assert_scores(tmp_path / "store", cells, [parse_feature(feature) for feature in features])
+
+
+def test_title_before_name_and_the_id_as_title(tmp_path):
+    path = tmp_path / "items.json"
+    path.write_text(json.dumps([{"id": 1, "name": "n", "title": "t", "year": 1}, {"id": 2, "year": 2}]))
+    run(path, "--store", tmp_path / "store")
+    assert payloads(tmp_path / "store")[1] == {"title": "t", "name": "n", "year": 1}
+    path.write_text(json.dumps([{"name": "n", "year": 1}, {"name": "m", "year": 2}]))
+    run(path, "--store", tmp_path / "store", "--id", "name")
+    assert payloads(tmp_path / "store")["n"] == {"title": "n", "year": 1}
+
+
+def test_numbers_in_text_with_blanks(tmp_path):
+    items = [{"id": 1, "r": " 7.5"}, {"id": 2, "r": "8 "}, {"id": 3, "r": "UNKNOWN"}, {"id": 4, "r": "9.5"}]
+    (tmp_path / "items.json").write_text(json.dumps(items))
+    run(tmp_path / "items.json", "--store", tmp_path / "store", "--feature", "r:number")
+    cells = [{"r": 7.5}, {"r": 8.0}, {"r": None}, {"r": 9.5}]
+    assert_scores(tmp_path / "store", cells, [FeatureSpec("r", "number")])
+
+
+@pytest.mark.parametrize("kind", ["set", "number", "category"])
+def test_lists_of_decimal_numbers_fit_vectors_only(tmp_path, kind):
+    items = [{"id": 1, "v": [0.5, 1.5]}, {"id": 2, "v": [1.0, 2.5]}]
+    told = refused(tmp_path, items, "--feature", f"v:{kind}")
+    assert "column 'v' holds lists of decimal numbers" in told
+    assert "vector would fit" in told
 
 
 @pytest.mark.parametrize(
@@ -281,6 +395,13 @@ def test_vector_files_that_do_not_fit_are_named(tmp_path, array, words):
     ("text", "words"),
     [
         ("[[feature]\n", "cannot be read as TOML"),
+        ("feature = []", "holds [[feature]] tables and nothing else"),
+        (f"[[feature]]\ncolumn = 'year'\nkind = 'number'\nweight = {10**400}", "a weight is a number >= 0, not inf"),
+        (
+            "[[feature]]\ncolumn = 'title'\nkind = 'set'\nsplit = 'n'\n"
+            "[[feature]]\ncolumn = 'title'\nkind = 'set'\nidf = true\nsplit = 'o'\n",
+            "its column is split at 'n' by another feature",
+        ),
         ("feature = 3", "holds [[feature]] tables and nothing else"),
         ("[[features]]\nkind = 'set'", "nothing else, but found features"),
         ("[[feature]]\nkind = 'set'", "feature 1: needs a column"),

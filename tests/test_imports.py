@@ -13,6 +13,7 @@ ORDER = {
         "records",
         "streams",
         "sources",
+        "tables",
         "catalogue",
         "plan",
         "shuffle",

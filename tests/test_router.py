@@ -146,3 +146,25 @@ def test_a_shard_that_fails_once_is_asked_again_and_one_that_stays_away_is_named
     alone = query_of(seeds[:1], 1.1, limit=5)
     with pytest.raises(ShardUnavailable):
         asyncio.run(search(actor_table(local, {0: 9}), alone, POOL))
+
+
+async def test_hits_beyond_the_stored_best_beside_rows_that_have_few(tmp_path):
+    """A batch of a dense shard in which some rows have fewer than the 256 best, and some many more."""
+    matrix = random_matrix(5, 420, density=1.0, levels=50)
+    matrix[3] = matrix[:, 3] = np.nan
+    matrix[4, 10:] = matrix[10:, 4] = np.nan
+    table = local_table(Snapshot(write_store(tmp_path, matrix, shards=1)), POOL)
+    for row, options in (
+        (7, {"limit": 400}),
+        (7, {"limit": 10, "offset": 300}),
+        (4, {"limit": 300}),
+        (3, {"limit": 9}),
+    ):
+        query = query_of([oracle.Seed(row)], 2.0, **options)
+        found = await search(table, query, POOL)
+        hits = list(zip(found.hits.rows.tolist(), found.hits.scores.astype(np.float32), strict=True))
+        assert hits == oracle.hits(matrix, [oracle.Seed(row)], **options)
+    exclude = oracle.hits(matrix, [oracle.Seed(7)], limit=260)
+    query = query_of([oracle.Seed(7)], 2.0, exclude=[row for row, _ in exclude], limit=20)
+    found = await search(table, query, POOL)
+    assert found.hits.rows.tolist() == [row for row, _ in oracle.hits(matrix, [oracle.Seed(7)], limit=20, offset=260)]

@@ -1,8 +1,11 @@
 import json
 import os
+import signal
 import subprocess
+import time
 
 import numpy as np
+import psutil
 import pytest
 
 from simshard.ingest.tasks import Workers
@@ -49,6 +52,31 @@ def test_jobs_in_flight_are_bounded():
 def test_a_worker_that_is_killed_is_told():
     with Workers(2) as pool, pytest.raises(SimshardError, match="out of memory"):
         list(pool.run(square, [-1, 1]))
+
+
+def test_ctrl_c_ends_a_long_build_at_once_and_leaves_nothing(tmp_path):
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).normal(size=(100_000, 64)).astype(np.float32))
+    (tmp_path / "items.csv").write_text("id\n" + "\n".join(map(str, range(100_000))))
+    arguments = ("compute", tmp_path / "items.csv", "--store", tmp_path / "store", "--feature", "v:vector", "--top", 5)
+    build = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True)
+    try:
+        while not build.stderr.readline().startswith("Scoring"):
+            assert build.poll() is None
+        deadline = time.monotonic() + 30
+        while len(workers := psutil.Process(build.pid).children(recursive=True)) < 3:  # one tracks their resources
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        time.sleep(1)
+        build.send_signal(signal.SIGINT)
+        build.communicate(timeout=20)
+        assert build.returncode != 0
+        psutil.wait_procs(workers, timeout=10)
+        assert not [worker for worker in workers if worker.is_running()]
+        assert not list((tmp_path / "store" / "snapshots").iterdir())
+        assert not list((tmp_path / "store" / "staging").iterdir())
+    finally:
+        build.kill()
+        build.communicate()
 
 
 def test_the_same_snapshot_from_ray_tasks(cluster, tmp_path):
