@@ -17,30 +17,32 @@ def compute(
     items: Annotated[str, typer.Argument(help="Catalogue: JSON, NDJSON, CSV, TSV or Parquet.")],
     store: StoreOption,
     path: Annotated[str | None, typer.Option(help="Where the items stand in a JSON document, dotted.")] = None,
-    id: Annotated[str | None, typer.Option(help="Column of the ids [default: id].")] = None,
-    title: Annotated[str | None, typer.Option(help="Column of the titles [default: title or name].")] = None,
+    id: Annotated[str | None, typer.Option(help="Column of the ids (default: id).")] = None,
+    title: Annotated[str | None, typer.Option(help="Column of the titles (default: title or name).")] = None,
     feature: Annotated[
         list[str] | None,
         typer.Option(
             help="What items are compared by (repeatable). KIND: set (options cosine, jaccard, idf), number, category, "
-            "vector (a column of lists, or COLUMN.npy beside the catalogue). [default, where they exist: tags:set=0.6, "
-            "rating:number or score:number=0.2, year:number=0.15, type:category=0.05]",
+            "vector (a column of lists, or COLUMN.npy beside the catalogue). Default, where they exist: tags:set=0.6, "
+            "rating:number or score:number=0.2, year:number=0.15, type:category=0.05.",
             metavar=FEATURE,
         ),
     ] = None,
-    features: Annotated[str | None, typer.Option(help="The same as [[feature]] tables.", metavar="FILE.toml")] = None,
+    features: Annotated[
+        str | None, typer.Option(help="The same, as an array of tables named feature.", metavar="FILE.toml")
+    ] = None,
     split: Annotated[
         list[str] | None,
         typer.Option(help="Text column that holds lists, and what parts them (repeatable).", metavar="COLUMN=SEP"),
     ] = None,
-    top: Annotated[int | None, typer.Option(min=1, help="Keep the best so many of each item [default: all].")] = None,
-    score_threshold: Annotated[float | None, typer.Option(help="Keep scores from this on [default: all].")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Keep the best so many of each item (default: all).")] = None,
+    score_threshold: Annotated[float | None, typer.Option(help="Keep scores from this on (default: all).")] = None,
     shards: Annotated[int, typer.Option(min=1, max=99_999, help="Number of shards, a task each.")] = 2,
     encoding: Annotated[
         Literal["auto", "dense", "sparse"], typer.Option(help="auto: dense where half of all pairs are kept.")
     ] = "auto",
     memory: Annotated[str, typer.Option(help="Working memory of all tasks together.")] = "512MB",
-    workers: Annotated[int | None, typer.Option(min=1, help="Cores to use [default: all].")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Cores to use (default: all).")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to run the work on, as tasks.")] = None,
     no_activate: Annotated[bool, typer.Option("--no-activate", help="Publish, but do not switch to it.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,

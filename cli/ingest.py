@@ -18,15 +18,15 @@ def ingest(
     format: Annotated[Literal["json", "ndjson"] | None, typer.Option(help="Instead of by file extension.")] = None,
     fields: Annotated[str | None, typer.Option(help="Fields of a pair's ids and score.", metavar="A,B,SCORE")] = None,
     items: Annotated[str | None, typer.Option(help="Catalogue: JSON, NDJSON, CSV, TSV or Parquet.")] = None,
-    id: Annotated[str | None, typer.Option(help="Column of the ids in --items [default: id].")] = None,
-    title: Annotated[str | None, typer.Option(help="Column of the titles in --items [default: title or name].")] = None,
+    id: Annotated[str | None, typer.Option(help="Column of the ids in --items (default: id).")] = None,
+    title: Annotated[str | None, typer.Option(help="Column of the titles in --items (default: title or name).")] = None,
     directed: Annotated[bool, typer.Option("--directed", help="(a,b) says nothing of (b,a).")] = False,
     shards: Annotated[int, typer.Option(min=1, max=99_999, help="Number of shards.")] = 2,
     encoding: Annotated[
         Literal["auto", "dense", "sparse"], typer.Option(help="auto: dense where half of all pairs exist.")
     ] = "auto",
     memory: Annotated[str, typer.Option(help="Working memory of all workers together.")] = "512MB",
-    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes or tasks [default: cores].")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes or tasks (default: cores).")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to run the work on, as tasks.")] = None,
     no_activate: Annotated[bool, typer.Option("--no-activate", help="Publish, but do not switch to it.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,

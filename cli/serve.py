@@ -28,7 +28,7 @@ def serve(
     port: Annotated[int, typer.Option(envvar="SIMSHARD_PORT", min=1, max=65535, help="Port to listen on.")] = 8000,
     name: Annotated[str, typer.Option(envvar="SIMSHARD_NAME", help="Name of the Serve application.")] = "simshard",
     route_prefix: Annotated[str, typer.Option(help="Path under which the application answers.")] = "/",
-    address: Annotated[str | None, typer.Option(help="Ray cluster to join [default: start one here].")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join (default: start one here).")] = None,
     redis: Annotated[
         str, typer.Option(envvar="SIMSHARD_REDIS", help="Shared cache: embedded, off, or a URL.")
     ] = "embedded",

@@ -13,7 +13,7 @@ from simshard.cli.output import fail, print_json, print_table, reported_errors, 
 
 app = typer.Typer(no_args_is_help=True, help="List, show, switch, check and remove snapshots.")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-NameArgument = Annotated[str | None, typer.Argument(help="Snapshot [default: the active one].")]
+NameArgument = Annotated[str | None, typer.Argument(help="Snapshot (default: the active one).")]
 
 
 @app.command("list")

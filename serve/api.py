@@ -69,7 +69,10 @@ def _hit_options(
 HitOptions = Annotated[Options, Depends(_hit_options)]
 SearchText = Annotated[
     str,
-    Query(max_length=200, description="Beginnings of words of the title, in any case and without accents; none: all."),
+    Query(
+        max_length=200,
+        description="Beginnings of words of the title, in any case, without accents; or an id. None: all.",
+    ),
 ]
 QueryId = Annotated[str, Query(min_length=1, description="The item's id as text.")]
 

@@ -143,3 +143,10 @@ def test_a_snapshot_is_drawn(store, tmp_path):
     )
     missing = tmp_path / "none" / "x.png"
     assert "cannot be drawn" in run("snapshots", "show", "--store", store.root, "--plot", missing, code=1).stderr
+
+
+def test_help_keeps_what_stands_in_brackets():
+    told = RUNNER.invoke(app, ["compute", "--help"], env={"COLUMNS": "200"}).stdout
+    told = " ".join(told.replace("│", " ").split())
+    for words in ("COLUMN:KIND[:OPTION]=WEIGHT", "tags:set=0.6", "Column of the ids (default: id)."):
+        assert words in told
