@@ -24,7 +24,11 @@ from simshard.shards.store import Snapshot, Store
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _QUIET_INTERVAL = 5.0
-_REASONS = {"self_pairs": "self-pairs"}
+_REASONS = {
+    "self_pairs": "self-pairs",
+    "no_shared_feature": "pairs without a shared feature",
+    "beyond_top_or_threshold": "pairs beyond top or threshold",
+}
 _QUANTILES = {"least": 0.0, "quarter": 0.25, "median": 0.5, "three quarters": 0.75, "99 %": 0.99, "best": 1.0}
 
 
@@ -104,7 +108,8 @@ def print_table(columns: list[str], rows: list[list[str]]) -> None:
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return Text(_rate(task.speed or 0.0, task.fields["unit"]))
+        speed = task.finished_speed or task.speed
+        return Text(_rate(speed, task.fields["unit"]) if speed else "")
 
 
 def _rate(speed: float, unit: str) -> str:
@@ -134,10 +139,17 @@ class BuildProgress:
 
     def __exit__(self, *_: Any) -> None:
         if self._bar is not None:
+            self._fill()
             self._bar.stop()
+
+    def _fill(self) -> None:
+        """A phase whose length was not known is as long as it was."""
+        if self._bar is not None and self._task is not None and self._total is None:
+            self._bar.update(self._task, total=self._done)
 
     def phase(self, name: str, unit: str, total: int | None) -> None:
         """Begin a phase."""
+        self._fill()
         self._name, self._unit, self._total, self._done = name, unit, total, 0
         self._started = time.monotonic()
         if self._bar is not None:

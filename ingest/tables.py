@@ -31,14 +31,7 @@ def read_table(path: str, id_name: str, inside: str | None, texts: Iterable[str]
     inside: dotted place of the array in a JSON document; texts: columns of a CSV file that are text whatever they hold.
     Ids of a CSV file are integers where all of them are written as integers are, else text: 007 stays 007.
     """
-    plain = path
-    for suffix in COMPRESSED:
-        plain = plain.removesuffix(suffix)
-    kind = os.path.splitext(plain)[1].lower()
-    if inside is not None and kind != ".json":
-        raise InputError(f"{path}: --path names a place in a JSON document, which this is not by its name")
-    if kind not in (".csv", ".tsv", ".json", ".ndjson", ".jsonl", ".parquet"):
-        raise InputError(f"{path}: not a catalogue by its name; known are .json, .ndjson, .csv, .tsv and .parquet")
+    kind = _kind(path, inside)
     try:
         if kind == ".parquet":
             table = pa.parquet.read_table(path)
@@ -61,6 +54,20 @@ def read_table(path: str, id_name: str, inside: str | None, texts: Iterable[str]
         if table.column_names.count(name) > 1:
             raise InputError(f"{path}: two columns are named {name!r}; rename one")
     return table
+
+
+def _kind(path: str, inside: str | None) -> str:
+    plain = path
+    for suffix in COMPRESSED:
+        plain = plain.removesuffix(suffix)
+    kind = os.path.splitext(plain)[1].lower()
+    if inside is not None and kind != ".json":
+        raise InputError(f"{path}: --path names a place in a JSON document, which this is not by its name")
+    if kind not in (".csv", ".tsv", ".json", ".ndjson", ".jsonl", ".parquet"):
+        raise InputError(f"{path}: not a catalogue by its name; known are .json, .ndjson, .csv, .tsv and .parquet")
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: there is no such file")
+    return kind
 
 
 def _read(path: str, kind: str, stream: pa.NativeFile, inside: str | None, texts: Iterable[str]) -> pa.Table:

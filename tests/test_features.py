@@ -239,6 +239,7 @@ def test_a_catalogue_that_does_not_fit_is_named(tmp_path):
     assert "missing in every item" in refused(
         tmp_path, [{"id": 1, "v": [0.0]}, {"id": 2, "v": [0.0]}], "--feature", "v:vector"
     )
+    assert "none.csv: there is no such file" in run(tmp_path / "none.csv", "--store", tmp_path, code=1).stderr
     empty = [{"id": 1, "tags": []}, {"id": 2, "tags": ["UNKNOWN"]}]
     assert "feature 'tags:set': no column 'tags' with values" in refused(tmp_path, empty, "--feature", "tags:set")
     assert "no two items have a feature in common" in refused(tmp_path, [{"id": 1, "year": 5}, {"id": 2, "type": "TV"}])
