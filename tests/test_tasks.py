@@ -58,7 +58,9 @@ def test_ctrl_c_ends_a_long_build_at_once_and_leaves_nothing(tmp_path):
     np.save(tmp_path / "v.npy", np.random.default_rng(0).normal(size=(100_000, 64)).astype(np.float32))
     (tmp_path / "items.csv").write_text("id\n" + "\n".join(map(str, range(100_000))))
     arguments = ("compute", tmp_path / "items.csv", "--store", tmp_path / "store", "--feature", "v:vector", "--top", 5)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child would inherit that it is ignored
     build = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, handler)
     try:
         while not build.stderr.readline().startswith("Scoring"):
             assert build.poll() is None
