@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Literal
 
 import typer
 
 from simshard.cli.ingest import StoreOption
-from simshard.cli.output import BuildProgress, print_build, print_json, reported_errors, size_option
+from simshard.cli.output import reported_errors, run_build, size_option
 
 FEATURE = "COLUMN:KIND[:OPTION]=WEIGHT"
 
@@ -61,7 +60,6 @@ def compute(
     except InputError as error:
         raise typer.BadParameter(str(error), param_hint="--feature") from error
     separators = dict(_separator(text) for text in split or [])
-    started = time.monotonic()
     with reported_errors():
         listed, text = read_features(features) if features else ([], None)
         options = ComputeOptions(
@@ -79,17 +77,13 @@ def compute(
             workers=workers,
             activate=not no_activate,
         )
-        if address is not None:
-            from simshard.serve.local import join
-
-            join(address)
-        opened = Store(store)
-        with BuildProgress() as progress:
-            manifest = build(items, opened, options, progress)
-        if json:
-            print_json(manifest.to_json().rstrip())
-        else:
-            print_build(opened, manifest, time.monotonic() - started, not no_activate)
+        run_build(
+            Store(store),
+            lambda opened, progress: build(items, opened, options, progress),
+            address,
+            json,
+            activated=not no_activate,
+        )
 
 
 def _separator(text: str) -> tuple[str, str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from simshard.cli.output import BuildProgress, print_build, reported_errors
+from simshard.cli.output import reported_errors, run_build
 from simshard.cli.serve import run_server
 
 
@@ -24,10 +23,7 @@ def demo(
 
     store = Store(folder.resolve())
     with reported_errors(), resources.as_file(resources.files("simshard.examples") / "anime.json") as path:
-        started = time.monotonic()
-        with BuildProgress() as progress:
-            manifest = compute(str(path), store, ComputeOptions(), progress)
-        print_build(store, manifest, time.monotonic() - started, activated=True)
+        run_build(store, lambda opened, progress: compute(str(path), opened, ComputeOptions(), progress))
         store.prune(keep=1)
     url = f"http://127.0.0.1:{port}"
     hint = (

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Literal
 
 import typer
 
-from simshard.cli.output import BuildProgress, print_build, print_json, reported_errors, size_option
+from simshard.cli.output import reported_errors, run_build, size_option
 
 StoreOption = Annotated[str, typer.Option("--store", envvar="SIMSHARD_STORE", help="Folder of the store.")]
 
@@ -52,16 +51,11 @@ def ingest(
         workers=workers,
         activate=not no_activate,
     )
-    started = time.monotonic()
     with reported_errors():
-        if address is not None:
-            from simshard.serve.local import join
-
-            join(address)
-        opened = Store(store)
-        with BuildProgress() as progress:
-            manifest = build(pairs, opened, options, progress)
-        if json:
-            print_json(manifest.to_json().rstrip())
-        else:
-            print_build(opened, manifest, time.monotonic() - started, not no_activate)
+        run_build(
+            Store(store),
+            lambda opened, progress: build(pairs, opened, options, progress),
+            address,
+            json,
+            activated=not no_activate,
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,7 +71,28 @@ def print_json(body: Any) -> None:
     sys.stdout.buffer.write(body + b"\n")
 
 
-def print_build(store: Store, manifest: Manifest, seconds: float, activated: bool) -> None:
+def run_build(
+    store: Store,
+    build: Callable[[Store, BuildProgress], Manifest],
+    address: str | None = None,
+    json: bool = False,
+    activated: bool = True,
+) -> None:
+    """Run a build with its progress, on the Ray cluster at `address` if there is one; print what it made."""
+    started = time.monotonic()
+    if address is not None:
+        from simshard.serve.local import join
+
+        join(address)
+    with BuildProgress() as progress:
+        manifest = build(store, progress)
+    if json:
+        print_json(manifest.to_json().rstrip())
+    else:
+        _print_build(store, manifest, time.monotonic() - started, activated)
+
+
+def _print_build(store: Store, manifest: Manifest, seconds: float, activated: bool) -> None:
     """What a build made: the snapshot, what was left out, and how its scores are distributed."""
     scores, step = sample_scores(Snapshot(store, manifest.name))
     dropped = ", ".join(
@@ -89,8 +110,12 @@ def print_build(store: Store, manifest: Manifest, seconds: float, activated: boo
         typer.echo(f"left out: column {column!r} of type {kind}, which is no attribute", err=True)
     if len(scores):
         named = zip(_QUANTILES, np.quantile(scores, list(_QUANTILES.values())), strict=True)
-        sampled = f" (of one item in {step})" if step > 1 else ""
-        typer.echo("scores: " + ", ".join(f"{name} {value:.4g}" for name, value in named) + sampled)
+        typer.echo("scores: " + ", ".join(f"{name} {value:.4g}" for name, value in named) + of_sample(step))
+
+
+def of_sample(step: int) -> str:
+    """What is said of figures that come from every `step`-th item."""
+    return f" (of one item in {step})" if step > 1 else ""
 
 
 def print_table(columns: list[str], rows: list[list[str]]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from simshard.cli.output import fail
+from simshard.cli.output import fail, of_sample
 from simshard.shards.statistics import count_neighbors, sample_scores
 from simshard.shards.store import Snapshot
 
@@ -30,8 +30,7 @@ def plot(snapshot: Snapshot, path: Path) -> None:
 
     scores, step = sample_scores(snapshot)
     of_scores.hist(scores, bins=100, color=_COLOR)
-    sampled = f" (of one item in {step})" if step > 1 else ""
-    _label(of_scores, f"Scores{sampled}", "score", "stored scores")
+    _label(of_scores, f"Scores{of_sample(step)}", "score", "stored scores")
     neighbors = np.sort(count_neighbors(snapshot))[::-1]
     of_neighbors.fill_between(np.arange(len(neighbors)), neighbors, color=_COLOR, step="mid")
     of_neighbors.set_ylim(bottom=0)

@@ -76,6 +76,8 @@ def store_feature(path: str, catalogue: Catalogue, spec: FeatureSpec, folder: Pa
     stored = StoredFeature(spec, folder)
     name = catalogue.renamed.get(spec.column, spec.column)
     place = f"{path}: feature {str(spec)!r}"
+    if spec.column in catalogue.left_out:
+        raise _wrong(place, stored, catalogue.left_out[spec.column], "text, numbers or lists of texts")
     if spec.kind == "vector":
         present = _store_vectors(path, place, catalogue, stored)
     else:
@@ -93,8 +95,6 @@ def _absent(place: str, catalogue: Catalogue, stored: StoredFeature) -> InputErr
     name = stored.spec.column
     if name in catalogue.vectors:
         return _wrong(place, stored, "lists of decimal numbers", "other values; vector would fit")
-    if name in catalogue.left_out:
-        return _wrong(place, stored, catalogue.left_out[name], "text, numbers or lists of texts")
     return InputError(f"{place}: no column {name!r} with values; there are {columns(catalogue)}")
 
 
@@ -188,8 +188,6 @@ def _store_categories(place: str, _: pa.Array, column: pa.Array, stored: StoredF
 
 def _store_vectors(path: str, place: str, catalogue: Catalogue, stored: StoredFeature) -> Present:
     name, ids = stored.spec.column, catalogue.ids
-    if name in catalogue.left_out:
-        raise _absent(place, catalogue, stored)
     if name in catalogue.vectors:
         blocks, size = _list_blocks(place, ids, catalogue.vectors[name])
     elif name in catalogue.attributes:

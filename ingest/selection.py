@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from simshard.ingest.shuffle import join_lists
 from simshard.ingest.similarity import TILE, Scores
 from simshard.shards.query import Rows, best
 
@@ -93,8 +94,7 @@ def lists_of(scores: Scores, top: int | None) -> tuple[NDArray[np.int64], Rows, 
         there = np.flatnonzero(~np.isnan(row)).astype(np.uint32)
         order = best(row[there], len(there) if top is None else top)
         rows.append((there[order], row[there][order]))
-    offsets = np.cumsum([0] + [len(neighbors) for neighbors, _ in rows])
-    return offsets, np.concatenate([neighbors for neighbors, _ in rows]), np.concatenate([kept for _, kept in rows])
+    return join_lists(rows)
 
 
 def keep_best(scores: Scores, top: int) -> None:

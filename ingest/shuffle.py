@@ -24,6 +24,7 @@ from simshard.ingest.sources import Piece, parse
 from simshard.shards.format import MISSING, ShardReader, ShardWriter, dense_batch
 from simshard.shards.items import Items
 from simshard.shards.manifest import Manifest, ShardInfo
+from simshard.shards.query import Rows
 
 _ENTRY = np.dtype([("row", np.uint32), ("neighbor", np.uint32), ("score", np.float32)])
 
@@ -269,14 +270,19 @@ class SparseJob:
     target: Path
 
 
+def join_lists(
+    rows: list[tuple[Rows, NDArray[np.float32]]],
+) -> tuple[NDArray[np.int64], Rows, NDArray[np.float32]]:
+    """Neighbors and scores of R rows as one batch: offsets int64 (R + 1,), neighbors uint32, scores float32."""
+    offsets = np.cumsum([0] + [len(neighbors) for neighbors, _ in rows])
+    return offsets, np.concatenate([neighbors for neighbors, _ in rows]), np.concatenate([scores for _, scores in rows])
+
+
 def rewrite_sparse(job: SparseJob) -> WrittenShard:
     """The same pairs in the other encoding, batch by batch."""
     reader = ShardReader(job.folder, job.manifest, job.index)
     writer = ShardWriter(job.target / shard_name(job.index), "sparse", job.manifest.items, reader.row_start)
     for start in range(reader.row_start, reader.row_stop, job.manifest.batch_rows):
         rows = [reader.neighbors(row) for row in range(start, min(start + job.manifest.batch_rows, reader.row_stop))]
-        offsets = np.cumsum([0] + [len(neighbors) for neighbors, _ in rows])
-        writer.write_sparse(
-            offsets, np.concatenate([neighbors for neighbors, _ in rows]), np.concatenate([s for _, s in rows])
-        )
+        writer.write_sparse(*join_lists(rows))
     return WrittenShard(writer.close(), writer.score_abs_max)

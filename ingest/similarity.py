@@ -233,11 +233,6 @@ def shared_counts(masks: NDArray[np.uint64], features: int) -> NDArray[np.int64]
             halves[:, 1] += halves[:, 0]
         apart = within[~kinds & np.uint64(len(within) - 1)]
     else:
-        apart = np.zeros(len(kinds), dtype=np.int64)
-        for first in range(0, len(kinds), _SUMMED):
-            some = kinds[first : first + _SUMMED, None]
-            for other in range(0, len(kinds), 1 << 16):
-                others = slice(other, other + (1 << 16))
-                apart[first : first + _SUMMED] += ((some & kinds[others]) == 0) @ counts[others]
+        apart = np.array([counts[(kind & kinds) == 0].sum() for kind in kinds])
     found: NDArray[np.int64] = (len(masks) - apart - (kinds != 0))[kind_of]
     return found

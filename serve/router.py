@@ -54,7 +54,7 @@ def open_table(snapshot: Snapshot, transports: Sequence[Transport]) -> Table:
 
 def local_table(snapshot: Snapshot, pool: Executor) -> Table:
     """A table that reads every shard in this process, all files verified. Raises CorruptFile."""
-    for info in (*snapshot.manifest.item_files, *snapshot.manifest.shards):
+    for info in snapshot.manifest.files:
         verify_file(snapshot.folder, info)
     shards = range(len(snapshot.manifest.shards))
     readers = [ShardReader(snapshot.folder, snapshot.manifest, shard) for shard in shards]

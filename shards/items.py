@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from simshard.shards.errors import CorruptFile, InputError
-from simshard.shards.manifest import ITEMS, FileInfo, HashedFile
+from simshard.shards.manifest import ITEMS, FileInfo, write_batch
 
 RESERVED = "_index_"
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
@@ -43,12 +43,7 @@ def write_items(folder: Path, ids: pa.Array, attributes: dict[str, pa.Array]) ->
         "_index_key": pa.array(keys[order]),
         "_index_row": pa.array(order.astype(np.uint32)),
     }
-    batch = pa.record_batch(columns)
-    sink = HashedFile(folder / ITEMS)
-    with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), batch.schema) as writer:
-        writer.write_batch(batch)
-    sink.close()
-    return sink.info()
+    return write_batch(folder / ITEMS, pa.record_batch(columns))
 
 
 def _hashes(ids: pa.Array) -> np.ndarray[Any, np.dtype[np.uint64]]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import orjson
+import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
@@ -76,7 +77,12 @@ class Manifest:
     @property
     def total_bytes(self) -> int:
         """Size of all files but the manifest."""
-        return sum(info.bytes for info in (*self.item_files, *self.shards))
+        return sum(info.bytes for info in self.files)
+
+    @property
+    def files(self) -> tuple[FileInfo, ...]:
+        """All files but the manifest."""
+        return (*self.item_files, *self.shards)
 
     @property
     def item_files(self) -> tuple[FileInfo, ...]:
@@ -128,7 +134,7 @@ def _check(manifest: Manifest) -> None:
         stop = shard.row_stop
     if stop != manifest.items or manifest.batch_rows < 1:
         raise ValueError(f"shards end at row {stop} of {manifest.items}")
-    for entry in (*manifest.item_files, *manifest.shards):
+    for entry in manifest.files:
         if not _FILE.fullmatch(entry.file):
             raise ValueError(f"file name {entry.file!r}")
         if not re.fullmatch(r"[0-9a-f]{32}", entry.checksum):
@@ -151,6 +157,15 @@ def verify_file(folder: Path, info: FileInfo) -> None:
         raise CorruptFile(f"{path}: cannot be read ({error.strerror}); rebuild or roll back") from error
     if digest.hexdigest() != info.checksum:
         raise CorruptFile(f"{path}: checksum differs from the manifest; the file is damaged: rebuild or roll back")
+
+
+def write_batch(path: Path, batch: pa.RecordBatch) -> FileInfo:
+    """Write an Arrow file of one record batch, forced to disk; its name, size and checksum."""
+    sink = HashedFile(path)
+    with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), batch.schema) as writer:
+        writer.write_batch(batch)
+    sink.close()
+    return sink.info()
 
 
 class HashedFile:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from simshard.shards.format import ShardReader
 from simshard.shards.store import Snapshot
 
-SAMPLE = 5_000_000
+SAMPLE = 1_000_000
 
 
 def sample_scores(snapshot: Snapshot, size: int = SAMPLE) -> tuple[NDArray[np.float32], int]:

@@ -187,7 +187,7 @@ class Store:
         except SimshardError as error:
             return [str(error)]
         faults = []
-        for info in (*manifest.item_files, *manifest.shards):
+        for info in manifest.files:
             try:
                 verify_file(folder, info)
             except CorruptFile as error:

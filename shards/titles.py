@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from simshard.shards.errors import CorruptFile
-from simshard.shards.manifest import TITLES, FileInfo, HashedFile
+from simshard.shards.manifest import TITLES, FileInfo, write_batch
 
 _LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "ł": "l", "þ": "th", "ı": "i"})
 _APOSTROPHES = re.compile("['’]")
@@ -64,12 +64,7 @@ def write_titles(folder: Path, titles: pa.Array | None) -> FileInfo | None:
         "lengths": pa.array(lengths),
     }
     lists = {name: pa.LargeListArray.from_arrays([0, len(values)], values) for name, values in columns.items()}
-    batch = pa.record_batch(lists)
-    sink = HashedFile(folder / TITLES)
-    with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), batch.schema) as writer:
-        writer.write_batch(batch)
-    sink.close()
-    return sink.info()
+    return write_batch(folder / TITLES, pa.record_batch(lists))
 
 
 class Found(NamedTuple):
