@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import orjson
 import typer
 
-from simshard.cli.output import print_json, print_table
+from simshard.cli.output import print_json, print_table, reported_errors
 from simshard.cli.queries import JsonOption, LimitOption, StoreOrNone, UrlOption, answer
+from simshard.shards.items import plain_id
 
 app = typer.Typer(no_args_is_help=True, help="Find items by title, and show them.")
 
@@ -24,10 +25,12 @@ def search(
 ) -> None:
     """Items whose titles match, best first: in any case, with or without accents."""
 
-    async def ask(service: Any) -> bytes:
-        return bytes((await service.find(text, limit)).body)
+    def call() -> Any:
+        from simshard.serve import calls
 
-    body = answer(store, url, ask, "GET", "/v1/items", {"params": {"q": text, "limit": limit}})
+        return next(calls.items(text, limit))
+
+    body = answer(store, url, lambda service: service.find(text, limit), call)
     if json:
         print_json(body)
         return
@@ -50,15 +53,69 @@ def show(
 ) -> None:
     """Title and attributes of an item."""
 
-    async def ask(service: Any) -> bytes:
-        return bytes(service.item(id).body)
+    def call() -> Any:
+        from simshard.serve import calls
 
-    body = answer(store, url, ask, "GET", f"/v1/items/{quote(id, safe='')}", {})
+        return next(calls.item(id))
+
+    body = answer(store, url, lambda service: service.item(id), call)
     if json:
         print_json(body)
         return
     item = orjson.loads(body)
-    rows = [["id", str(item["id"])]]
+    rows = [["id", str(item["id"])]] + [["hidden", "yes"]] * item["hidden"]
     for name, value in item["payload"].items():
         rows.append([name, ", ".join(value) if isinstance(value, list) else str(value)])
     print_table(["", ""], rows)
+
+
+@app.command()
+def hide(
+    id: Annotated[str, typer.Argument(help="Id of the item.")],
+    store: StoreOrNone = None,
+    url: UrlOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Keep an item out of every answer: of running servers within 2 seconds, and of every build to come."""
+    _set_hidden(id, store, url, json, True)
+
+
+@app.command()
+def unhide(
+    id: Annotated[str, typer.Argument(help="Id of the item.")],
+    store: StoreOrNone = None,
+    url: UrlOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show a hidden item again."""
+    _set_hidden(id, store, url, json, False)
+
+
+def _set_hidden(id_: str, store: str | None, url: str | None, json: bool, hide: bool) -> None:
+    if store is not None and url is None:
+        body = _hide_in_store(id_, store, hide)
+    else:
+
+        def call() -> Any:
+            from simshard.serve import calls
+
+            return next(calls.hide(id_) if hide else calls.unhide(id_))
+
+        from simshard.serve.settings import ADMIN_KEY_VARIABLE
+
+        body = orjson.loads(answer(store, url, str, call, key=os.environ.get(ADMIN_KEY_VARIABLE)))
+    if json:
+        print_json(body)
+    else:
+        typer.echo(f"{body['id']}: {'hidden' if hide else 'shown'} (version {body['version']} of the list)")
+
+
+def _hide_in_store(id_: str, path: str, hide: bool) -> dict[str, Any]:
+    from simshard.shards.hidden import hide_item
+    from simshard.shards.items import Items
+    from simshard.shards.store import Snapshot, Store
+
+    with reported_errors():
+        store = Store(path)
+        found, hidden = hide_item(store, Items(Snapshot(store).folder), id_, hide)
+    return {"id": plain_id(found), "hidden": hide, "version": hidden.version}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable
+import inspect
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
 import typer
 
-from simshard.cli.output import fail, print_json, print_table, reported_errors
+from simshard.cli.output import print_json, print_table, reported_errors
 
 StoreOrNone = Annotated[
     str | None, typer.Option("--store", envvar="SIMSHARD_STORE", help="Folder of the store to read directly.")
@@ -21,70 +22,151 @@ LimitOption = Annotated[int, typer.Option(min=1, max=1000, help="Most hits.")]
 OffsetOption = Annotated[int, typer.Option(min=0, help="Hits to skip.")]
 ThresholdOption = Annotated[float | None, typer.Option("--score-threshold", help="Least score of a hit.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the body that the HTTP call answers.")]
+ExcludeOption = Annotated[list[str] | None, typer.Option(help="Item never to answer (repeatable).")]
+FilterOption = Annotated[
+    str | None, typer.Option(help="Which items can be hits: JSON, @FILE, or the name of a filter of the server.")
+]
+BoostOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Factor on the scores of what a filter selects (repeatable).", metavar="FILTER=F"),
+]
+DiversityOption = Annotated[float, typer.Option(min=0, max=1, help="0: by score alone; 1: by difference alone.")]
+GroupByOption = Annotated[str | None, typer.Option(help="Attribute of which each value is hit --group-size times.")]
+GroupSizeOption = Annotated[int, typer.Option(min=1, help="Hits for each value of --group-by.")]
+FallbackOption = Annotated[
+    str | None, typer.Option(help="Number attribute to fill up by where hits run out; -NAME: least first.")
+]
+ExplainOption = Annotated[bool, typer.Option("--explain", help="Name what adds up to each score.")]
+_TIMEOUT = 60.0
+SnapshotOption = Annotated[str | None, typer.Option(help="Snapshot to ask (default: the active one).")]
 
 
-def similar(
-    id: Annotated[str, typer.Argument(help="Id of the item.")],
-    store: StoreOrNone = None,
-    url: UrlOption = None,
+def _options(
     limit: LimitOption = 10,
     offset: OffsetOption = 0,
     score_threshold: ThresholdOption = None,
-    json: JsonOption = False,
-) -> None:
-    """What is similar to an item."""
-    parameters: dict[str, Any] = {"id": id, "limit": limit, "offset": offset}
-    if score_threshold is not None:
-        parameters["score_threshold"] = score_threshold
-
-    async def ask(service: Any) -> bytes:
-        from simshard.serve.service import Options
-
-        return bytes((await service.similar(id, Options(limit, offset, score_threshold), 60_000)).body)
-
-    _show(answer(store, url, ask, "GET", "/v1/similar", {"params": parameters}), json)
-
-
-def recommend(
-    positive: Annotated[list[str], typer.Option(help="Liked item, with a weight after = (repeatable).")],
-    negative: Annotated[list[str] | None, typer.Option(help="Disliked item (repeatable).")] = None,
-    store: StoreOrNone = None,
-    url: UrlOption = None,
-    strategy: Annotated[Literal["sum_scores", "best_score"], typer.Option(help="How seeds add up.")] = "sum_scores",
-    limit: LimitOption = 10,
-    offset: OffsetOption = 0,
-    score_threshold: ThresholdOption = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Item never to answer (repeatable).")] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Name each seed's contribution.")] = False,
-    json: JsonOption = False,
-) -> None:
-    """What goes with these items."""
-    body = {
-        "positive": [_seed(text) for text in positive],
-        "negative": [_seed(text) for text in negative or []],
-        "strategy": strategy,
+    exclude: ExcludeOption = None,
+    filter: FilterOption = None,
+    boost: BoostOption = None,
+    diversity: DiversityOption = 0.0,
+    group_by: GroupByOption = None,
+    group_size: GroupSizeOption = 1,
+    fallback: FallbackOption = None,
+    explain: ExplainOption = False,
+    snapshot: SnapshotOption = None,
+) -> dict[str, Any]:
+    """What the flags that all queries of hits have say, as a request says it."""
+    options: dict[str, Any] = {
         "limit": limit,
         "offset": offset,
         "score_threshold": score_threshold,
         "exclude_ids": exclude or [],
+        "filter": None if filter is None else _filter(filter, "--filter"),
+        "boost": [_boost(text) for text in boost or []],
+        "diversity": diversity,
+        "group_by": group_by,
+        "group_size": group_size,
         "explain": explain,
+        "snapshot": snapshot,
         "timeout_ms": 60_000,
     }
+    if fallback is not None:
+        options["fallback"] = {
+            "order_by": fallback.removeprefix("-"),
+            "direction": "asc" if fallback[:1] == "-" else "desc",
+        }
+    return options
 
-    async def ask(service: Any) -> bytes:
-        from pydantic import ValidationError
 
-        from simshard.serve.schemas import RecommendRequest
-        from simshard.shards.errors import InvalidQuery
-
+def _filter(text: str, flag: str) -> Any:
+    if text.startswith("@"):
         try:
-            request = RecommendRequest.model_validate(body)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise InvalidQuery(".".join(map(str, first["loc"])), first["msg"]) from error
-        return bytes((await service.recommend(request)).body)
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise typer.BadParameter(f"{text[1:]}: cannot be read ({error})", param_hint=flag) from error
+    if not text.lstrip().startswith("{"):
+        return text.strip()
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise typer.BadParameter(f"not JSON ({error})", param_hint=flag) from error
 
-    _show(answer(store, url, ask, "POST", "/v1/recommend", {"json": body}), json)
+
+def _boost(text: str) -> dict[str, Any]:
+    filter_, _, factor = text.rpartition("=")
+    try:
+        return {"filter": _filter(filter_, "--boost"), "factor": float(factor)}
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not FILTER=FACTOR", param_hint="--boost") from error
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with all flags of `_options`, which come to it as `options`."""
+    shared = inspect.signature(_options, eval_str=True).parameters
+    own = {
+        name: each for name, each in inspect.signature(command, eval_str=True).parameters.items() if name != "options"
+    }
+
+    def wrapped(**given: Any) -> None:
+        options = _options(**{name: given.pop(name) for name in shared})
+        command(**given, options=options)
+
+    parameters = [*own.values(), *shared.values()]
+    keyword = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+    wrapped.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {each.name: each.annotation for each in keyword}
+    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    return wrapped
+
+
+@with_options
+def similar(
+    id: Annotated[str, typer.Argument(help="Id of the item.")],
+    options: Any,
+    store: StoreOrNone = None,
+    url: UrlOption = None,
+    json: JsonOption = False,
+) -> None:
+    """What is similar to an item."""
+
+    def ask(service: Any) -> Any:
+        from simshard.serve.requests import SimilarRequest, parse
+
+        return service.similar(parse(SimilarRequest, {"id": id, **options}))
+
+    def call() -> Any:
+        from simshard.serve import calls
+
+        return next(calls.similar(id, **options))
+
+    _show(answer(store, url, ask, call, options["snapshot"]), json)
+
+
+@with_options
+def recommend(
+    positive: Annotated[list[str], typer.Option(help="Liked item, with a weight after = (repeatable).")],
+    options: Any,
+    negative: Annotated[list[str] | None, typer.Option(help="Disliked item (repeatable).")] = None,
+    strategy: Annotated[Literal["sum_scores", "best_score"], typer.Option(help="How seeds add up.")] = "sum_scores",
+    store: StoreOrNone = None,
+    url: UrlOption = None,
+    json: JsonOption = False,
+) -> None:
+    """What goes with these items."""
+    seeds = {"positive": [_seed(text) for text in positive], "negative": [_seed(text) for text in negative or []]}
+    request = {**seeds, "strategy": strategy, **options}
+
+    def ask(service: Any) -> Any:
+        from simshard.serve.requests import RecommendRequest, parse
+
+        return service.recommend(parse(RecommendRequest, request))
+
+    def call() -> Any:
+        from simshard.serve.calls import Call
+
+        return Call("POST", "/v1/recommend", body=request)
+
+    _show(answer(store, url, ask, call, options["snapshot"]), json)
 
 
 def _seed(text: str) -> dict[str, Any]:
@@ -100,50 +182,44 @@ def _seed(text: str) -> dict[str, Any]:
 def answer(
     store: str | None,
     url: str | None,
-    ask: Callable[[Any], Awaitable[bytes]],
-    method: str,
-    path: str,
-    request: dict[str, Any],
+    ask: Callable[[Any], Any],
+    call: Callable[[], Any],
+    snapshot: str | None = None,
+    key: str | None = None,
 ) -> bytes:
-    """The body that a store, asked by `ask`, or a server answers; ends the command with one sentence for an error."""
+    """The body that a store or a server answers; ends the command with one sentence for an error.
+
+    ask: makes the question of a service over the store's snapshot; call: makes the call to a server, with this key.
+    """
     if (store is None) == (url is None):
         raise typer.BadParameter("name either a store (--store) or a server (--url)")
     with reported_errors():
-        return (
-            asyncio.run(_ask_store(store, ask)) if store is not None else _ask_server(f"{url}{path}", method, request)
-        )
+        if store is not None:
+            return asyncio.run(_ask_store(store, ask, snapshot))
+        from simshard.serve.client import Client
+
+        with Client(str(url), timeout=_TIMEOUT, api_key=key) as client:
+            return client.raw(call())
     raise AssertionError
 
 
-async def _ask_store(path: str, ask: Callable[[Any], Awaitable[bytes]]) -> bytes:
-    from simshard.serve.cache import Cache, MemoryCache
+async def _ask_store(path: str, ask: Callable[[Any], Any], snapshot: str | None) -> bytes:
+    from simshard.serve.cache import Cache, Lru
     from simshard.serve.router import local_table
     from simshard.serve.service import Service
+    from simshard.shards.errors import SimshardError
+    from simshard.shards.hidden import read_hidden
     from simshard.shards.store import Snapshot, Store
 
     with ThreadPoolExecutor(2) as pool:
-        service = Service(Cache(MemoryCache(0), None), pool)
-        service.table = local_table(Snapshot(Store(path)), pool)
-        return await ask(service)
-
-
-def _ask_server(url: str, method: str, request: dict[str, Any]) -> bytes:
-    import httpx
-
-    from simshard.serve.settings import API_KEY_VARIABLE, bearer
-
-    headers = bearer(os.environ.get(API_KEY_VARIABLE))
-    try:
-        answer = httpx.request(method, url, headers=headers, timeout=60, **request)
-    except httpx.HTTPError as error:
-        fail(f"{url}: no answer ({error})")
-    if answer.status_code != 200:
+        service = Service(Cache(Lru(0), None), pool)
+        service.selections.hidden = read_hidden(Store(path))
+        service.table = local_table(Snapshot(Store(path), snapshot), pool)
         try:
-            detail = answer.json()["detail"]
-        except (ValueError, KeyError):
-            detail = answer.text[:200]
-        fail(f"{url}: {answer.status_code}: {detail}")
-    return answer.content
+            body: bytes = (await service.answer(ask(service))).body
+        except SimshardError as error:
+            raise service.explained(error) from error
+        return body
 
 
 def _show(body: bytes, json: bool) -> None:
@@ -155,11 +231,11 @@ def _show(body: bytes, json: bool) -> None:
     explained = any("explain" in hit for hit in answer["hits"])
     rows = []
     for rank, hit in enumerate(answer["hits"], 1):
-        row = [str(rank), str(hit["id"]), f"{hit['score']:.6g}"]
+        row = [str(rank), str(hit["id"]), hit.get("source") or f"{hit['score']:.6g}"]
         if titled:
             row.append(hit["payload"].get("title", ""))
         if explained:
-            row.append("  ".join(f"{line['id']}: {line['contribution']:+.4g}" for line in hit["explain"]))
+            row.append("  ".join(map(_line, hit["explain"])))
         rows.append(row)
     columns = ["", "id", "score"] + ["title"] * titled + ["because of"] * explained
     print_table(columns, rows)
@@ -167,3 +243,8 @@ def _show(body: bytes, json: bool) -> None:
         typer.echo(f"unknown ids: {', '.join(map(str, answer['missing_ids']))}", err=True)
     if answer["partial"]:
         typer.echo(f"shards without answer: {', '.join(map(str, answer['failed_shards']))}", err=True)
+
+
+def _line(line: dict[str, Any]) -> str:
+    what = f"boost {line['boost'] + 1} x {line['factor']:g}" if "boost" in line else line["id"]
+    return f"{what}: {line['contribution']:+.4g}"

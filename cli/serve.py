@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from simshard.serve.settings import Settings
 
 _END_TIMEOUT = 4.5
+_FLAGS = {"cache_bytes": "cache"}  # settings whose flag has another name
 
 
 def serve(
+    context: typer.Context,
     store: StoreOption,
     host: Annotated[str, typer.Option(envvar="SIMSHARD_HOST", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar="SIMSHARD_PORT", min=1, max=65535, help="Port to listen on.")] = 8000,
@@ -39,29 +41,58 @@ def serve(
     ] = "auto",
     replicas: Annotated[int, typer.Option(min=1, max=256, help="Ingress replicas.")] = 1,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of a replica that read rows.")] = 4,
+    keep_open: Annotated[
+        float, typer.Option(min=0, help="Seconds that a replaced snapshot can still be asked (`snapshot`).")
+    ] = 60.0,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            help="Named filters, and any of these settings; flags and variables come first.", metavar="FILE.toml"
+        ),
+    ] = None,
 ) -> None:
-    """Serve a store over HTTP until Ctrl-C. SIMSHARD_API_KEY, if set, must come with every request."""
-    from simshard.serve.settings import API_KEY_VARIABLE, InvalidSetting, Settings, check_bind
+    """Serve a store over HTTP until Ctrl-C.
 
-    api_key = os.environ.get(API_KEY_VARIABLE)
+    SIMSHARD_API_KEY, if set, must come with every request; SIMSHARD_ADMIN_KEY is what changes over HTTP need.
+    """
+    from simshard.serve.settings import (
+        ADMIN_KEY_VARIABLE,
+        API_KEY_VARIABLE,
+        InvalidSetting,
+        check_bind,
+        read_settings,
+        settings_from,
+    )
+
+    flags = {
+        "store": str(Path(store).resolve()),
+        "name": name,
+        "redis": redis,
+        "redis_classes": [part for part in redis_classes.split(",") if part],
+        "cache_bytes": size_option(cache),
+        "transport": transport,
+        "replicas": replicas,
+        "threads": threads,
+        "keep_open": keep_open,
+        "api_key": os.environ.get(API_KEY_VARIABLE),
+        "admin_key": os.environ.get(ADMIN_KEY_VARIABLE),
+    }
     try:
-        check_bind(host, api_key)
+        values = {**flags, **(read_settings(settings) if settings else {})}
+        for name_, value in flags.items():
+            source = context.get_parameter_source(_FLAGS.get(name_, name_))
+            if value is not None and (source is None or source.name != "DEFAULT"):
+                values[name_] = value
+        embedded = values["redis"] == "embedded"
+        if values["redis"] in ("embedded", "off"):
+            values["redis"] = None
+        check_bind(host, values["api_key"])
         if not route_prefix.startswith("/"):
             raise InvalidSetting(f"route-prefix {route_prefix!r}: must begin with /")
-        settings = Settings(
-            store=str(Path(store).resolve()),
-            name=name,
-            redis=None if redis in ("embedded", "off") else redis,
-            redis_classes=tuple(part for part in redis_classes.split(",") if part),
-            cache_bytes=size_option(cache),
-            transport=transport,
-            replicas=replicas,
-            threads=threads,
-            api_key=api_key,
-        )
+        checked = settings_from(values)
     except InvalidSetting as error:
         fail(str(error), code=2)
-    run_server(settings, host, port, route_prefix, address, redis == "embedded")
+    run_server(checked, host, port, route_prefix, address, embedded)
 
 
 def run_server(

@@ -19,11 +19,11 @@ NameArgument = Annotated[str | None, typer.Argument(help="Snapshot (default: the
 @app.command("list")
 def list_(store: StoreOption, json: JsonOption = False) -> None:
     """All snapshots, oldest first."""
-    from simshard.serve.service import snapshots
+    from simshard.serve.snapshots import list_snapshots
     from simshard.shards.store import Store
 
     with reported_errors():
-        body = snapshots(Store(store), None)
+        body = list_snapshots(Store(store), None)
         if json:
             print_json(body)
             return
@@ -52,26 +52,30 @@ def show(
         typer.Option(help="Draw scores, neighbors per item and bytes per shard.", metavar="FILE.png", dir_okay=False),
     ] = None,
 ) -> None:
-    """What a snapshot consists of."""
+    """What a snapshot consists of, and which items are hidden."""
+    from simshard.shards.hidden import read_hidden
     from simshard.shards.store import Snapshot, Store
 
     with reported_errors():
         snapshot = Snapshot(Store(store), name)
         manifest = snapshot.manifest
+        hidden = read_hidden(Store(store))
         if plot is not None:
             from simshard.cli.plot import plot as draw
 
             draw(snapshot, plot)
-        if json:
-            print_json(manifest.to_json().rstrip())
-            return
         content = orjson.loads(manifest.to_json())
+        if json:
+            print_json(content | {"hidden": orjson.loads(hidden.to_json())})
+            return
         shards = content.pop("shards")
         print_table(
             ["", ""], [[key, value if isinstance(value, str) else str(value)] for key, value in content.items()]
         )
         columns = ["file", "row_start", "row_stop", "entries", "bytes", "checksum"]
         print_table(columns, [[str(shard[column]) for column in columns] for shard in shards])
+        if hidden.items:
+            print_table(["hidden", "since"], [[str(id_), since] for id_, since in hidden.items])
 
 
 @app.command()

@@ -1,72 +1,58 @@
-"""FastAPI over the service; the table from errors to statuses."""
+"""FastAPI over the service; errors become problems."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
-from collections.abc import Awaitable, Callable, MutableMapping
-from importlib import resources
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import orjson
-from fastapi import Depends, FastAPI, Path, Query, Request, Response
+import pyarrow as pa
+from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.docs import get_swagger_ui_html
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from simshard.serve.schemas import (
+from simshard.serve.answers import (
     Answer,
+    Batch,
     FoundItems,
-    Health,
+    HiddenState,
     Item,
-    Limit,
-    Offset,
+    Pointer,
     Problem,
-    RecommendRequest,
     Score,
     Snapshots,
-    Threshold,
+    problem_of,
 )
-from simshard.serve.service import Options, Reply, Service, snapshots
-from simshard.shards.errors import (
-    DeadlineExceeded,
-    InvalidQuery,
-    NotReady,
-    ShardUnavailable,
-    SimshardError,
-    StoreError,
-    UnknownItem,
+from simshard.serve.gate import Gate, problem, refusal
+from simshard.serve.operations import add_docs, add_operations
+from simshard.serve.requests import (
+    BatchRequest,
+    BulkRequest,
+    HitOptions,
+    Limit,
+    RankRequest,
+    RecommendRequest,
+    SimilarRequest,
+    fault_of,
+    parse,
 )
+from simshard.serve.service import Asked, Reply, Service
+from simshard.serve.snapshots import list_snapshots
+from simshard.shards.errors import InvalidQuery, SimshardError
+from simshard.shards.hidden import hide_item
+from simshard.shards.items import plain_id
 from simshard.shards.store import Store
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-MAX_BODY = 1 << 20
-STATUS: tuple[tuple[type[SimshardError], int, str], ...] = (
-    (InvalidQuery, 422, "Invalid request"),
-    (UnknownItem, 404, "Unknown item"),
-    (NotReady, 503, "Not ready"),
-    (ShardUnavailable, 503, "Shard unavailable"),
-    (DeadlineExceeded, 504, "Deadline exceeded"),
-    (StoreError, 500, "Store at fault"),
-)
-_TAGS = ("seed", "plain")  # pydantic's names for the kinds of a seed, which stand in no request
-_OPEN_PATHS = ("/livez", "/readyz")
-_ASSETS = {"swagger-ui-bundle.js": "application/javascript", "swagger-ui.css": "text/css"}
+ARROW = "application/vnd.apache.arrow.stream"
+_PROBLEM: dict[str, Any] = {"model": Problem, "content": {"application/problem+json": {}}}
+_NOT_MODIFIED: dict[int | str, Any] = {304: {"description": "What If-None-Match names is still the answer"}}
+_FORBIDDEN: dict[int | str, Any] = {403: _PROBLEM}
 
 ItemId = Annotated[str, Path(description="The item's id as text.")]
-
-
-def _hit_options(
-    limit: Limit = 10, offset: Offset = 0, score_threshold: Threshold = None, with_payload: bool = True
-) -> Options:
-    return Options(limit, offset, score_threshold, with_payload=with_payload)
-
-
-HitOptions = Annotated[Options, Depends(_hit_options)]
+QueryId = Annotated[str, Query(min_length=1, description="The item's id as text.")]
 SearchText = Annotated[
     str,
     Query(
@@ -74,26 +60,15 @@ SearchText = Annotated[
         description="Beginnings of words of the title, in any case, without accents; or an id. None: all.",
     ),
 ]
-QueryId = Annotated[str, Query(min_length=1, description="The item's id as text.")]
 
 
-def problem(status: int, title: str, detail: str, field: str | None = None) -> Response:
-    """An RFC 9457 answer."""
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    if field is not None:
-        body["field"] = field
-    headers = {"Retry-After": "1"} if status == 503 else None
-    return Response(orjson.dumps(body), status, headers, "application/problem+json")
-
-
-def _reply(reply: Reply) -> Response:
-    headers = {"X-Cache": reply.outcome, "X-Snapshot": reply.snapshot}
-    if reply.stages:
-        headers["Server-Timing"] = ", ".join(f"{stage};dur={ms:.3f}" for stage, ms in reply.stages.items())
-    return Response(reply.body, 200, headers, "application/json")
-
-
-def build_api(service: Service, store: Store, api_key: str | None, health: Callable[[], dict[str, Any]]) -> Any:
+def build_api(
+    service: Service,
+    store: Store,
+    api_key: str | None,
+    health: Callable[[], dict[str, Any]],
+    admin_key: str | None = None,
+) -> Gate:
     """The ASGI application; `health` gives the body of /healthz."""
     app = FastAPI(
         title="simshard",
@@ -101,176 +76,211 @@ def build_api(service: Service, store: Store, api_key: str | None, health: Calla
         description="What is similar to this item, and what goes with these: exact answers from precomputed scores.",
         docs_url=None,
         redoc_url=None,
-        responses={
-            code: {"model": Problem, "content": {"application/problem+json": {}}} for code in (404, 422, 503, 504)
-        },
+        responses=dict.fromkeys((400, 401, 404, 409, 413, 422, 503, 504), _PROBLEM),
     )
-    _add_errors(app)
-    _add_queries(app, service, store)
-    _add_operations(app, health)
-    _add_docs(app)
-    return Gate(app, api_key)
+    _add_errors(app, service)
+    _add_queries(app, service, "private, no-cache" if api_key else "no-cache")
+    _add_changes(app, service, store)
+    add_operations(app, health)
+    add_docs(app)
+    return Gate(app, api_key, admin_key)
 
 
-def _add_errors(app: FastAPI) -> None:
+def _add_errors(app: FastAPI, service: Service) -> None:
     @app.exception_handler(SimshardError)
     async def on_known(_: Request, error: SimshardError) -> Response:
-        for kind, status, title in STATUS:
-            if isinstance(error, kind):
-                return problem(status, title, str(error), getattr(error, "field", None))
-        return problem(500, "Internal error", "the service could not answer; its log says why")
+        return problem(problem_of(service.explained(error)))
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        place = [part for part in first["loc"][1:] if part not in _TAGS]
+        errors = [{**each, "loc": each["loc"][1:]} for each in error.errors()]
+        first = errors[0]
         if first["type"] == "json_invalid":
-            return problem(400, "Invalid JSON", f"the body is not JSON: {first['ctx']['error']} at byte {place[0]}")
-        if not place and "json" not in request.headers.get("content-type", ""):
-            return problem(422, "Invalid request", "body: send it with content-type: application/json", "body")
-        field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
-        message = "no such field" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-        return problem(422, "Invalid request", f"{field or 'body'}: {message}", field or "body")
+            detail = f"the body is not JSON: {first['ctx']['error']} at byte {first['loc'][0]}"
+            return refusal(400, "Invalid JSON", detail)
+        fault = fault_of(errors)
+        if fault.field == "body" and "json" not in request.headers.get("content-type", ""):
+            fault = InvalidQuery("body", "send it with content-type: application/json")
+        return problem(problem_of(service.explained(fault)))
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:
-        detail = f"{request.method} {request.url.path}: {error.detail}"
-        return problem(error.status_code, str(error.detail), detail)
+        answer = refusal(error.status_code, str(error.detail), f"{request.method} {request.url.path}: {error.detail}")
+        answer.headers.update(error.headers or {})
+        return answer
 
     @app.exception_handler(Exception)
-    async def on_unknown(_: Request, __: Exception) -> Response:
-        return problem(500, "Internal error", "the service could not answer; its log says why")
+    async def on_unknown(_: Request, error: Exception) -> Response:
+        return problem(problem_of(SimshardError(str(error))))
 
 
-def _add_queries(app: FastAPI, service: Service, store: Store) -> None:
-    @app.get("/v1/items", response_model=FoundItems, tags=["items"], summary="Items by title")
-    async def find(q: SearchText = "", limit: Limit = 10) -> Response:
-        return _reply(await service.find(q, limit))
+def _parameters(model: type[BaseModel]) -> dict[str, Any]:
+    """What the OpenAPI document says of a model whose fields are query parameters; objects and lists are JSON."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    described = []
+    for name, whole in schema["properties"].items():
+        kinds = [kind for kind in whole.get("anyOf", ()) if kind != {"type": "null"}]
+        about = {
+            key: value for key, value in whole.items() if key != "anyOf" and not (key == "default" and value is None)
+        }
+        about |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}
+        parameter = {"name": name, "in": "query", "required": name in schema.get("required", ())}
+        if "description" in about:
+            parameter["description"] = about.pop("description")
+        nested = any("$ref" in kind or kind.get("type") == "array" for kind in (about, *kinds))
+        described.append(
+            parameter | ({"content": {"application/json": {"schema": about}}} if nested else {"schema": about})
+        )
+    return {"parameters": described}
 
-    @app.get("/v1/items/{id}", response_model=Item, tags=["items"], summary="One item")
-    async def item(id: ItemId) -> Response:
-        return _reply(service.item(id))
 
-    @app.get("/v1/items/{id}/similar", response_model=Answer, tags=["queries"], summary="What is similar to an item")
-    async def similar(id: ItemId, options: HitOptions) -> Response:
-        return _reply(await service.similar(id, options))
+def _options(model: type[SimilarRequest], request: Request, **given: str) -> SimilarRequest:
+    """The options in a query string: text for names and ids, JSON for all else. Raises InvalidQuery."""
+    values: dict[str, Any] = dict(given)
+    for name, text in request.query_params.multi_items():
+        if name in values:
+            raise InvalidQuery(name, "given twice" if name not in given else "the id stands in the path")
+        field = model.model_fields.get(name)
+        is_text = field is None or field.annotation in (str, str | None)
+        values[name] = text if is_text else _decode(text)
+    return parse(model, values)
 
-    @app.get("/v1/similar", response_model=Answer, tags=["queries"], summary="The same, for ids that fit no path")
-    async def similar_by_query(id: QueryId, options: HitOptions) -> Response:
-        return _reply(await service.similar(id, options))
 
-    @app.post("/v1/recommend", response_model=Answer, tags=["queries"], summary="What goes with these items")
+def _decode(text: str) -> Any:
+    try:
+        return orjson.loads(text.lower() if text in ("True", "False") else text)
+    except orjson.JSONDecodeError:
+        return text  # the name of a filter, or what is wrong and will be told so
+
+
+def _add_queries(app: FastAPI, service: Service, cache_control: str) -> None:
+    def reply(answer: Reply) -> Response:
+        headers = {"X-Cache": answer.outcome, "X-Snapshot": answer.snapshot}
+        headers["Server-Timing"] = ", ".join(f"{stage};dur={ms:.3f}" for stage, ms in answer.stages.items())
+        return Response(answer.body, 200, headers, "application/json")
+
+    async def get(request: Request, asked: Asked) -> Response:
+        if _names(request.headers.getlist("if-none-match"), asked.etag):
+            headers = {"ETag": asked.etag, "Cache-Control": cache_control, "X-Snapshot": asked.table.name}
+            return Response(None, 304, headers)
+        answer = await service.answer(asked)
+        response = reply(answer)
+        response.headers["Cache-Control"] = cache_control if answer.etag else "no-store"
+        if answer.etag:
+            response.headers["ETag"] = answer.etag
+        return response
+
+    tags: Any = {"tags": ["queries"]}
+    items: Any = {"tags": ["items"], "responses": _NOT_MODIFIED}
+
+    @app.get("/v1/items", response_model=FoundItems, summary="Items by title", **items)
+    async def find(request: Request, q: SearchText = "", limit: Annotated[Limit, Query(strict=False)] = 10) -> Response:
+        return await get(request, service.find(q, limit))
+
+    @app.get("/v1/items/{id}", response_model=Item, summary="One item", **items)
+    async def item(request: Request, id: ItemId) -> Response:
+        return await get(request, service.item(id))
+
+    @app.get(
+        "/v1/items/{id}/similar",
+        response_model=Answer,
+        summary="What is similar to an item",
+        responses=_NOT_MODIFIED,
+        openapi_extra=_parameters(HitOptions),
+        **tags,
+    )
+    async def similar(request: Request, id: ItemId) -> Response:
+        return await get(request, service.similar(_options(SimilarRequest, request, id=id)))
+
+    @app.get(
+        "/v1/similar",
+        response_model=Answer,
+        summary="The same, for ids that fit no path",
+        responses=_NOT_MODIFIED,
+        openapi_extra=_parameters(SimilarRequest),
+        **tags,
+    )
+    async def similar_by_query(request: Request) -> Response:
+        return await get(request, service.similar(_options(SimilarRequest, request)))
+
+    @app.post("/v1/recommend", response_model=Answer, summary="What goes with these items", **tags)
     async def recommend(request: RecommendRequest) -> Response:
-        return _reply(await service.recommend(request))
+        return reply(await service.answer(service.recommend(request)))
 
-    @app.get("/v1/score", response_model=Score, tags=["queries"], summary="The score of one pair")
-    async def score(a: QueryId, b: QueryId) -> Response:
-        return _reply(await service.score(a, b))
+    @app.post("/v1/recommend/batch", response_model=Batch, summary="Many such requests at once", **tags)
+    async def batch(request: BatchRequest) -> Response:
+        bodies = await service.batch(request.requests)
+        return Response(b'{"responses":[' + b",".join(bodies) + b"]}", media_type="application/json")
 
-    @app.get("/v1/snapshots", response_model=Snapshots, tags=["snapshots"], summary="What the store holds")
-    async def list_snapshots() -> Response:
-        serving = service.table.name if service.table else None
-        body = await asyncio.to_thread(snapshots, store, serving)
+    @app.post("/v1/rank", response_model=Answer, summary="Given items in order for the seeds", **tags)
+    async def rank(request: RankRequest) -> Response:
+        return reply(await service.answer(service.rank(request)))
+
+    @app.post(
+        "/v1/similar/bulk",
+        response_class=Response,
+        summary="What is similar to each of many items, as an Arrow stream",
+        responses={200: {"content": {ARROW: {}}, "description": "id, rank, neighbor, score"}},
+        **tags,
+    )
+    async def bulk(request: BulkRequest) -> Response:
+        name, table = await service.nearest(request)
+        return Response(await asyncio.to_thread(_stream, table), 200, {"X-Snapshot": name}, ARROW)
+
+    @app.get("/v1/score", response_model=Score, summary="The score of one pair", responses=_NOT_MODIFIED, **tags)
+    async def score(request: Request, a: QueryId, b: QueryId) -> Response:
+        return await get(request, service.score(a, b))
+
+
+def _names(given: Iterable[str], etag: str) -> bool:
+    """Whether If-None-Match names this entity tag."""
+    tags = [tag.strip().removeprefix("W/") for value in given for tag in value.split(",")]
+    return etag in tags or "*" in tags
+
+
+def _stream(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _add_changes(app: FastAPI, service: Service, store: Store) -> None:
+    """What an operator sees and changes in the store; `Gate` asks for the admin key."""
+
+    def pointer(change: Callable[..., Any], *arguments: str) -> Response:
+        now = change(*arguments)
+        return Response(orjson.dumps({"active": now.active, "previous": now.previous}), media_type="application/json")
+
+    async def set_hidden(id: str, hide: bool) -> Response:
+        found, hidden = await asyncio.to_thread(hide_item, store, service.opened().items, id, hide)
+        service.selections.hidden = hidden
+        body = {"id": plain_id(found), "hidden": hide, "version": hidden.version}
         return Response(orjson.dumps(body), media_type="application/json")
 
+    tags: Any = {"tags": ["snapshots"]}
+    admin: Any = {"responses": _FORBIDDEN}
 
-def _add_operations(app: FastAPI, health: Callable[[], dict[str, Any]]) -> None:
-    @app.get("/livez", tags=["operations"], summary="Whether the process answers")
-    async def livez() -> dict[str, str]:
-        return {"status": "ok"}
+    @app.get("/v1/snapshots", response_model=Snapshots, summary="What the store holds", **tags)
+    async def list_all() -> Response:
+        serving = service.table.name if service.table else None
+        body = await asyncio.to_thread(list_snapshots, store, serving, service.names)
+        return Response(orjson.dumps(body), media_type="application/json", headers={"Cache-Control": "no-cache"})
 
-    @app.get("/readyz", tags=["operations"], summary="Whether queries can be answered")
-    async def readyz() -> Response:
-        state = health()
-        if state["snapshot"] is None:
-            return problem(503, "Not ready", state["problem"] or "no snapshot is open yet")
-        return Response(orjson.dumps({"status": "ok", "snapshot": state["snapshot"]}), media_type="application/json")
+    @app.post("/v1/snapshots/rollback", response_model=Pointer, summary="Back to the one before", **tags, **admin)
+    async def rollback() -> Response:
+        return await asyncio.to_thread(pointer, store.rollback)
 
-    @app.get("/healthz", response_model=Health, tags=["operations"], summary="What state the replica is in")
-    async def healthz() -> Response:
-        state = health()
-        status = 503 if state["status"] == "unavailable" else 200
-        return Response(orjson.dumps(state), status, media_type="application/json")
+    @app.post("/v1/snapshots/{name}/activate", response_model=Pointer, summary="Serve this one", **tags, **admin)
+    async def activate(name: str) -> Response:
+        return await asyncio.to_thread(pointer, store.activate, name)
 
+    @app.put("/v1/items/{id:path}/hidden", response_model=HiddenState, summary="Hide an item", tags=["items"], **admin)
+    async def hide(id: ItemId) -> Response:
+        return await set_hidden(id, True)
 
-def _add_docs(app: FastAPI) -> None:
-    """Swagger UI from the files of the fastapi-swagger wheel: nothing is loaded from another host."""
-    blank_icon = "data:,"
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs(request: Request) -> Response:
-        root = request.scope.get("root_path", "").rstrip("/")
-        return get_swagger_ui_html(
-            openapi_url=f"{root}/openapi.json",
-            title="simshard",
-            swagger_js_url=f"{root}/docs/swagger-ui-bundle.js",
-            swagger_css_url=f"{root}/docs/swagger-ui.css",
-            swagger_favicon_url=blank_icon,
-        )
-
-    @app.get("/docs/{name}", include_in_schema=False)
-    def asset(name: str) -> Response:
-        if name not in _ASSETS:
-            raise HTTPException(404, "Not Found")
-        content = (resources.files("fastapi_swagger") / "resources" / name).read_bytes()
-        return Response(content, headers={"Cache-Control": "max-age=86400"}, media_type=_ASSETS[name])
-
-
-class Gate:
-    """ASGI middleware: the API key, where one is set, and the limit on bodies, before anything is parsed."""
-
-    def __init__(self, app: FastAPI, api_key: str | None) -> None:
-        self._app = app
-        self._key = api_key.encode() if api_key else None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        if self._key is not None and not self._admits(scope):
-            answer = problem(401, "Unauthorized", "send the API key as `Authorization: Bearer KEY`")
-            answer.headers["WWW-Authenticate"] = "Bearer"
-            await answer(scope, receive, send)
-            return
-        if scope["method"] in ("POST", "PUT", "PATCH"):
-            body = await _read(receive)
-            if body is None:
-                await problem(413, "Body too large", f"a body may have {MAX_BODY} bytes")(scope, receive, send)
-                return
-            receive = _replay(body, receive)
-        await self._app(scope, receive, send)
-
-    def _admits(self, scope: Scope) -> bool:
-        path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
-        if path in _OPEN_PATHS:
-            return True
-        headers = dict(scope["headers"])
-        given = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
-        assert self._key is not None
-        return hmac.compare_digest(given, self._key)
-
-
-async def _read(receive: Receive) -> bytes | None:
-    """The whole body; None if it is larger than allowed."""
-    chunks = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return b""
-        size += len(message.get("body", b""))
-        if size > MAX_BODY:
-            return None
-        chunks.append(message.get("body", b""))
-        if not message.get("more_body"):
-            return b"".join(chunks)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-    async def replayed() -> MutableMapping[str, Any]:
-        return next(messages, None) or await receive()
-
-    return replayed
+    @app.delete(
+        "/v1/items/{id:path}/hidden", response_model=HiddenState, summary="Show it again", tags=["items"], **admin
+    )
+    async def unhide(id: ItemId) -> Response:
+        return await set_hidden(id, False)

@@ -10,18 +10,20 @@ from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
+import httpx
 import ray
 from ray import serve
 from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 
 from simshard.serve.api import build_api
-from simshard.serve.cache import Cache, MemoryCache, RedisCache
+from simshard.serve.cache import Cache, Lru, RedisCache
 from simshard.serve.router import Table, open_table
 from simshard.serve.service import Service
-from simshard.serve.settings import API_KEY_VARIABLE, InvalidSetting, Settings, settings_from
+from simshard.serve.settings import ADMIN_KEY_VARIABLE, API_KEY_VARIABLE, InvalidSetting, Settings, settings_from
 from simshard.serve.supervisor import NAMESPACE, State, get_supervisor, slot_name
 from simshard.shards.format import ShardReader
+from simshard.shards.hidden import read_hidden
 from simshard.shards.store import Snapshot, Store
 from simshard.shards.transport import ActorTransport, LocalTransport, Transport
 
@@ -41,18 +43,44 @@ class Ingress:
         self._store = Store(settings.store)
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="rows")
         redis = RedisCache(settings.redis, settings.redis_ttl) if settings.redis else None
-        self._cache = Cache(MemoryCache(settings.cache_bytes), redis)
-        self._service = Service(self._cache, self._pool, frozenset(settings.redis_classes))
+        self._cache = Cache(Lru(settings.cache_bytes), redis)
+        self._service = Service(
+            self._cache,
+            self._pool,
+            frozenset(settings.redis_classes),
+            settings.named_filters(),
+            settings.default_filter,
+        )
         self._state = State(settings.store)
         self._problem: str | None = "the supervisor has not answered yet"
+        self._overlay_problem: str | None = None
         self._first = asyncio.Event()
-        self._follower = asyncio.get_running_loop().create_task(self._follow())
+        self._gate = build_api(
+            self._service,
+            self._store,
+            settings.api_key or os.environ.get(API_KEY_VARIABLE),
+            self._health,
+            settings.admin_key or os.environ.get(ADMIN_KEY_VARIABLE),
+        )
+        loop = asyncio.get_running_loop()
+        self._followers = [loop.create_task(self._follow()), loop.create_task(self._follow_hidden())]
         with suppress(TimeoutError):
             await asyncio.wait_for(self._first.wait(), _FIRST_TABLE)
 
     def __serve_build_asgi_app__(self) -> Any:
-        key = self._settings.api_key or os.environ.get(API_KEY_VARIABLE)
-        return build_api(self._service, self._store, key, self._health)
+        return self._gate
+
+    async def request(
+        self, method: str, target: str, headers: dict[str, str], body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        """Status, headers and body of the answer to an HTTP request that came over a Serve handle.
+
+        Whoever has a handle is inside the cluster, which Ray's token guards: no key is asked for.
+        """
+        transport = httpx.ASGITransport(self._gate.app, raise_app_exceptions=False)
+        request = httpx.Request(method, httpx.URL(f"http://replica{target}"), headers=headers, content=body)
+        answer = await transport.handle_async_request(request)
+        return answer.status_code, list(answer.headers.multi_items()), await answer.aread()
 
     async def _follow(self) -> None:
         """Follow the supervisor's state for the life of the replica."""
@@ -60,22 +88,37 @@ class Ingress:
         while True:
             try:
                 if supervisor is None:
-                    supervisor = await asyncio.to_thread(get_supervisor, self._settings.name, self._settings.store)
+                    supervisor = await asyncio.to_thread(
+                        get_supervisor, self._settings.name, self._settings.store, self._settings.keep_open
+                    )
                 state: State = await asyncio.wait_for(supervisor.state.remote(), _CALL_TIMEOUT)
                 if state.store != self._settings.store:
                     raise InvalidSetting(f"name {self._settings.name}: already serves the store {state.store}")
                 if state.version != self._state.version or state.snapshot != self._state.snapshot:
                     await self._adopt(state)
-                self._problem = state.problem
+                self._problem = state.problem or self._overlay_problem
             except Exception as error:  # a replica must outlive its supervisor's absence
                 Log.warning("following the supervisor: %s: %s", type(error).__name__, error)
                 self._problem = f"{type(error).__name__}: {error}"
                 supervisor = None
             await asyncio.sleep(_FOLLOW if self._service.table else 0.05)
 
+    async def _follow_hidden(self) -> None:
+        """Follow the list of hidden items, whatever becomes of the supervisor."""
+        while True:
+            await asyncio.sleep(_FOLLOW)
+            try:
+                hidden = await asyncio.to_thread(read_hidden, self._store, self._service.selections.hidden)
+                self._service.selections.hidden = hidden
+                self._overlay_problem = None
+            except Exception as error:  # what was hidden stays hidden
+                self._overlay_problem = self._problem = str(error)
+
     async def _adopt(self, state: State) -> None:
         if state.snapshot is not None:
-            self._service.table = await asyncio.to_thread(self._open, state)
+            replaced = self._service.serve(await asyncio.to_thread(self._open, state))
+            if replaced is not None:
+                asyncio.get_running_loop().call_later(self._settings.keep_open, self._service.close, replaced)
             self._first.set()
         self._state = state
 
@@ -88,7 +131,11 @@ class Ingress:
             else:
                 actor = ray.get_actor(slot_name(self._settings.name, shard), namespace=NAMESPACE)
                 ways.append(ActorTransport(actor, snapshot.name, shard, self._settings.shard_timeout))
-        return open_table(snapshot, ways)
+        table = open_table(snapshot, ways)
+        self._service.selections.check(table)
+        if self._service.table is None:
+            self._service.selections.hidden = read_hidden(self._store)
+        return table
 
     def _health(self) -> dict[str, Any]:
         table = self._service.table
@@ -115,6 +162,7 @@ class Ingress:
                 "memory_bytes": self._cache.memory.bytes,
                 "redis": "off" if redis is None else "skipped" if redis.breaker.open else "ok",
             },
+            "hidden": len(self._service.selections.hidden.items),
             "problem": self._problem,
         }
 

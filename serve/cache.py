@@ -11,11 +11,12 @@ import hashlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import xxhash
 
+V = TypeVar("V")
 Outcome = Literal["memory", "redis", "miss", "bypass"]
 Log = logging.getLogger("simshard.cache")
 
@@ -31,31 +32,32 @@ class Computed(NamedTuple):
     keep: bool
 
 
-class MemoryCache:
-    """The most recently used answers of this process, within `capacity` bytes, overhead included."""
+class Lru(Generic[V]):
+    """The most recently used values, within `capacity` bytes."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._entries: OrderedDict[bytes, bytes] = OrderedDict()
+        self._entries: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
         self.bytes = 0
 
-    def get(self, key: bytes) -> bytes | None:
+    def get(self, key: Hashable) -> V | None:
         """The value, now the most recently used; None if absent."""
-        value = self._entries.get(key)
-        if value is not None:
-            self._entries.move_to_end(key)
-        return value
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        self._entries.move_to_end(key)
+        return entry[0]
 
-    def put(self, key: bytes, value: bytes) -> None:
-        """Keep a value, dropping the least recently used ones that no longer fit."""
-        size = len(key) + len(value) + _ENTRY_OVERHEAD
+    def put(self, key: Hashable, value: V, size: int) -> None:
+        """Keep a value of `size` bytes, dropping the least recently used ones that no longer fit."""
+        size += _ENTRY_OVERHEAD
         if size > self._capacity // 4 or key in self._entries:
             return
-        self._entries[key] = value
+        self._entries[key] = value, size
         self.bytes += size
         while self.bytes > self._capacity:
-            old, dropped = self._entries.popitem(last=False)
-            self.bytes -= len(old) + len(dropped) + _ENTRY_OVERHEAD
+            _, (_, dropped) = self._entries.popitem(last=False)
+            self.bytes -= dropped
 
 
 class Breaker:
@@ -171,7 +173,7 @@ def _checksum(name: str, value: bytes) -> bytes:
 class Cache:
     """Memory, then Redis where there is one and the caller wants it, then `compute`."""
 
-    def __init__(self, memory: MemoryCache, redis: RedisCache | None) -> None:
+    def __init__(self, memory: Lru[bytes], redis: RedisCache | None) -> None:
         self.memory = memory
         self.redis = redis
         self._flights: dict[bytes, asyncio.Task[tuple[bytes, Outcome]]] = {}
@@ -202,12 +204,12 @@ class Cache:
         if redis is not None:
             body = await redis.get(key)
             if body is not None:
-                self.memory.put(key, body)
+                self.memory.put(key, body, len(key) + len(body))
                 return body, "redis"
         computed = await compute()
         if not computed.keep:
             return computed.body, "bypass"
-        self.memory.put(key, computed.body)
+        self.memory.put(key, computed.body, len(key) + len(computed.body))
         if redis is not None:
             redis.put(key, computed.body)
         return computed.body, "miss"

@@ -15,7 +15,8 @@ from simshard.shards.errors import ShardUnavailable, SimshardError
 from simshard.shards.format import MISSING, ShardReader
 from simshard.shards.items import Items
 from simshard.shards.manifest import verify_file
-from simshard.shards.query import Hits, Partial, Query, Rows, merge, truncate
+from simshard.shards.query import Hits, Partial, Query, Rows, Selection, merge, truncate
+from simshard.shards.search import Nearest
 from simshard.shards.store import Snapshot
 from simshard.shards.titles import Titles
 from simshard.shards.transport import LocalTransport, Transport
@@ -72,7 +73,7 @@ async def search(table: Table, query: Query, pool: Executor) -> Found:
     """The hits of a query. Raises ShardUnavailable if no shard of its seeds answered."""
     owners = table.snapshot.manifest.shard_of(query.rows)
     shards = np.unique(owners).tolist()
-    if len(shards) == 1:
+    if len(shards) == 1 and query.factors is None:
         transport = table.transports[shards[0]]
         return Found(await _twice(lambda: transport.search(query)), ())
     parts = [query.of_seeds(owners == shard) for shard in shards]
@@ -92,20 +93,51 @@ async def search(table: Table, query: Query, pool: Executor) -> Found:
     return Found(await finish, failed)
 
 
-async def pair_scores(table: Table, rows: Rows, columns: Rows) -> NDArray[np.float32]:
-    """Scores of rows (R,) with other rows (C,): float32 (R, C), NaN where there is no pair or its shard is away."""
+class PairScores(NamedTuple):
+    """Scores float32 (R, C), NaN where there is no pair or its shard is one of those that could not be asked."""
+
+    scores: NDArray[np.float32]
+    failed_shards: tuple[int, ...]
+
+
+async def pair_scores(table: Table, rows: Rows, columns: Rows) -> PairScores:
+    """Scores of rows (R,) with other rows (C,), as they are stored in the shards of `rows`."""
     owners = table.snapshot.manifest.shard_of(rows)
     found = np.full((len(rows), len(columns)), MISSING)
+    failed = []
 
     async def fill(shard: int) -> None:
         mine = owners == shard
         try:
             found[mine] = await _twice(lambda: table.transports[shard].scores(rows[mine], columns))
         except ShardUnavailable:
-            return
+            failed.append(shard)
 
     await asyncio.gather(*(fill(shard) for shard in np.unique(owners).tolist()))
-    return found
+    return PairScores(found, tuple(sorted(failed)))
+
+
+async def nearest(table: Table, rows: Rows, limit: int, selection: Selection | None) -> Nearest:
+    """The hits of many single seeds (R,), in their order. Raises ShardUnavailable if any of their shards is away."""
+    owners = table.snapshot.manifest.shard_of(rows)
+    shards = np.unique(owners).tolist()
+
+    async def ask(shard: int) -> Nearest:
+        return await _twice(lambda: table.transports[shard].nearest(rows[owners == shard], limit, selection))
+
+    answers = await asyncio.gather(*(ask(shard) for shard in shards))
+    if len(answers) == 1:
+        return answers[0]
+    counts = np.zeros(len(rows), dtype=np.intp)
+    for shard, answer in zip(shards, answers, strict=True):
+        counts[owners == shard] = answer.counts
+    owner_of_each = np.repeat(owners, counts)
+    neighbors = np.empty(len(owner_of_each), dtype=np.uint32)
+    scores = np.empty(len(owner_of_each), dtype=np.float32)
+    for shard, answer in zip(shards, answers, strict=True):
+        mine = owner_of_each == shard
+        neighbors[mine], scores[mine] = answer.neighbors, answer.scores
+    return Nearest(counts, neighbors, scores)
 
 
 async def _twice(ask: Callable[[], Awaitable[T]]) -> T:

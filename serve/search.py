@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import numpy as np
 import orjson
 
 from simshard.serve.router import Table
+from simshard.shards.query import Selection
 
 
-def find_items(table: Table, text: str, limit: int) -> bytes:
+def find_items(table: Table, text: str, limit: int, selection: Selection | None) -> bytes:
     """The body of GET /v1/items: the item that has the text as its id, then titles, best first; all items for no text.
 
-    Reads mapped pages, so it can block for a moment.
+    selection: the items that can be found. Reads mapped pages, so it can block for a moment.
     """
     text = text.strip()
-    exact = table.items.row(text)
-    if not text:
-        rows, total = list(range(min(limit, len(table.items)))), len(table.items)
-    elif table.titles is not None:
-        found = table.titles.search(text, limit, exact)
-        rows, total = found.rows.tolist(), found.total
+    among = None if selection is None else selection.mask
+    if text and table.titles is not None:
+        found = table.titles.search(text, limit, table.items.row(text), among)
+        rows, total = found.rows, found.total
     else:
-        rows = [] if exact is None else [exact]
-        total = len(rows)
-    items = []
-    for row in rows:
-        payload = table.items.payload(row)
-        items.append({"id": table.items.id(row), "title": payload.get("title"), "payload": payload})
+        there = np.arange(len(table.items)) if among is None else np.flatnonzero(among)
+        if text:
+            there = there[there == table.items.row(text)]
+        rows, total = there[:limit].astype(np.uint32), len(there)
+    items = [
+        {"id": table.items.id(row), "title": payload.get("title"), "payload": payload}
+        for row, payload in zip(rows.tolist(), table.items.payloads(rows), strict=True)
+    ]
     return orjson.dumps({"snapshot": table.name, "items": items, "total": total})

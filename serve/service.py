@@ -1,203 +1,281 @@
-"""Ids -> rows -> cache -> router -> ids: every answer of the service as encoded bytes, without HTTP or Ray."""
+"""Questions -> cache -> router -> ids: every answer of the service as encoded bytes, without HTTP or Ray."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import logging
 import math
+import re
 import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow as pa
 
+from simshard.serve.answers import problem_of
+from simshard.serve.bulk import nearest_table
 from simshard.serve.cache import Cache, Computed, Outcome
-from simshard.serve.router import Found, Table, pair_scores, search
-from simshard.serve.schemas import MAX_DEPTH, RecommendRequest, Seed
+from simshard.serve.encode import encode
+from simshard.serve.questions import Question, ask_rank, ask_recommend, ask_similar, row_of
+from simshard.serve.ranking import rank_hits
+from simshard.serve.requests import BulkRequest, RankRequest, RecommendRequest, SimilarRequest, parse
+from simshard.serve.router import Table, pair_scores
 from simshard.serve.search import find_items
-from simshard.shards.errors import DeadlineExceeded, InvalidQuery, NotReady, SimshardError, UnknownItem
-from simshard.shards.items import plain_id
-from simshard.shards.query import MAX_SEEDS, Query, Strategy, rounding_for
-from simshard.shards.store import Store
+from simshard.serve.selections import Selections
+from simshard.shards.errors import (
+    DeadlineExceeded,
+    InvalidFilter,
+    InvalidQuery,
+    NotReady,
+    ShardUnavailable,
+    SimshardError,
+    SnapshotGone,
+)
+from simshard.shards.hidden import Hidden
 
-ANSWER_FORMAT = 1  # part of every cache key: raise it when the bytes of an answer change
+Log = logging.getLogger("simshard.service")
+
+BATCH_BYTES = 64 << 20  # of partials that a batch asks each shard for at once
+ANSWER_FORMAT = 2  # part of every cache key: raise it when the bytes of an answer change
 DEFAULT_TIMEOUT_MS = 1000
+_LOCAL_GROUP = 32
+_NAMES_ATTRIBUTES = re.compile(r"filter\b|boost\[\d+\]\.filter\b|group_by$|fallback\.order_by$")
+
+Stages = dict[str, float]
+Compute = Callable[[Hidden, Stages], Awaitable[Computed]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question to one snapshot, ready to be answered; `key` tells it from every other. kind "": never kept."""
+
+    table: Table
+    hidden: Hidden
+    kind: str
+    key: bytes
+    compute: Compute
+    timeout_ms: int = DEFAULT_TIMEOUT_MS
+
+    @property
+    def etag(self) -> str:
+        """The entity tag of its answer: of snapshot, hidden items and question."""
+        return f'"{hashlib.blake2b(self.key, digest_size=12).hexdigest()}"'
 
 
 @dataclass
 class Reply:
-    """An answer's JSON bytes, the snapshot that it is of, where it came from, and milliseconds by stage."""
+    """An answer's JSON bytes, the snapshot that it is of, where it came from, and milliseconds by stage.
+
+    etag: None for an answer that may not be kept, because a shard was away.
+    """
 
     body: bytes
     snapshot: str
+    etag: str | None
     outcome: Outcome = "bypass"
-    stages: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Options:
-    """What shapes an answer beside its seeds."""
-
-    limit: int
-    offset: int = 0
-    score_threshold: float | None = None
-    strategy: Strategy = "sum_scores"
-    explain: bool = False
-    with_payload: bool = True
-
-
-@dataclass(frozen=True)
-class Seeds:
-    """Known seeds in the order of the request, and the ids of the unknown ones."""
-
-    rows: tuple[int, ...]
-    weights: tuple[float, ...]
-    negative: tuple[bool, ...]
-    missing: tuple[int | str, ...] = ()
-
-    def in_row_order(self) -> Seeds:
-        """The same seeds by ascending row."""
-        rows, weights, negative = zip(*sorted(zip(self.rows, self.weights, self.negative, strict=True)), strict=True)
-        return Seeds(rows, weights, negative, self.missing)
+    stages: Stages = field(default_factory=dict)
 
 
 class Service:
-    """Answers from `table`, which its owner replaces in one assignment when another snapshot is ready."""
+    """Answers from `table`, and from `older` ones, by name, that are still open.
 
-    def __init__(self, cache: Cache, pool: Executor, redis_classes: frozenset[str] = frozenset()) -> None:
+    Each request keeps the table, and the list of hidden items, that it began with.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        pool: Executor,
+        redis_classes: frozenset[str] = frozenset(),
+        filters: Mapping[str, Any] | None = None,
+        default_filter: str | None = None,
+    ) -> None:
         self.table: Table | None = None
+        self.older: Mapping[str, Table] = {}
         self.cache = cache
+        self.selections = Selections(pool, filters or {}, default_filter)
         self._pool = pool
         self._redis_classes = redis_classes
 
-    def opened(self) -> Table:
-        """The table for one request. Raises NotReady."""
-        if self.table is None:
-            raise NotReady("no snapshot is open yet; see /healthz")
-        return self.table
+    def serve(self, table: Table) -> Table | None:
+        """Serve this table from now on; the one that it replaces, if any, which can still be asked until `close`."""
+        replaced = self.table
+        older = {name: each for name, each in self.older.items() if name != table.name}
+        if replaced is not None and replaced.name != table.name:
+            older[replaced.name] = replaced
+        self.older = older
+        self.table = table
+        return replaced
 
-    def item(self, id_: int | str) -> Reply:
+    def close(self, table: Table) -> None:
+        """Let go of a table that another replaced."""
+        self.older = {name: each for name, each in self.older.items() if each is not table}
+
+    def opened(self, name: str | None = None) -> Table:
+        """The table for one request: the one served, or of the snapshot named. Raises NotReady and SnapshotGone."""
+        table = self.table
+        if table is None:
+            raise NotReady("no snapshot is open yet; see /healthz")
+        if name is None or name == table.name:
+            return table
+        if name not in self.older:
+            raise SnapshotGone(f"snapshot {name} is not open here, or no longer; {table.name} is served now")
+        return self.older[name]
+
+    @property
+    def names(self) -> list[str]:
+        """The snapshots that can be asked, the one served first."""
+        return [table.name for table in ([self.table] if self.table else []) + list(self.older.values())]
+
+    def item(self, id_: int | str) -> Asked:
         """The item. Raises UnknownItem."""
         table = self.opened()
-        row = _row(table, id_)
-        payload = table.items.payload(row)
-        body = {
-            "snapshot": table.name,
-            "id": table.items.id(row),
-            "title": payload.get("title"),
-            "payload": payload,
-        }
-        return Reply(orjson.dumps(body), table.name)
+        row = row_of(table, id_)
 
-    async def find(self, text: str, limit: int) -> Reply:
+        async def compute(hidden: Hidden, _: Stages) -> Computed:
+            payload = table.items.payload(row)
+            body = {
+                "snapshot": table.name,
+                "id": table.items.id(row),
+                "title": payload.get("title"),
+                "payload": payload,
+                "hidden": table.items.ids[row].as_py() in hidden,
+            }
+            return Computed(orjson.dumps(body), keep=True)
+
+        return self._asked(table, "", ("item", row), compute)
+
+    def find(self, text: str, limit: int) -> Asked:
         """Items by their titles."""
         table = self.opened()
-        body = await asyncio.get_running_loop().run_in_executor(self._pool, find_items, table, text, limit)
-        return Reply(body, table.name)
 
-    async def score(self, a: int | str, b: int | str) -> Reply:
+        async def compute(hidden: Hidden, _: Stages) -> Computed:
+            selection = await self.selections.selection(table, hidden, "")
+            body = await self._in_pool(find_items, table, text, limit, selection)
+            return Computed(body, keep=True)
+
+        return self._asked(table, "", ("find", text, limit), compute)
+
+    def score(self, a: int | str, b: int | str) -> Asked:
         """The score of one pair: a's row, then b's where the data is undirected. Raises UnknownItem."""
         table = self.opened()
-        row_a, row_b = _row(table, a), _row(table, b)
-        async with _deadline(DEFAULT_TIMEOUT_MS):
-            found = await pair_scores(table, np.array([row_a], np.uint32), np.array([row_b], np.uint32))
-            if math.isnan(found[0, 0]) and not table.snapshot.manifest.directed:
-                found = await pair_scores(table, np.array([row_b], np.uint32), np.array([row_a], np.uint32))
-        body = {
-            "snapshot": table.name,
-            "a": table.items.id(row_a),
-            "b": table.items.id(row_b),
-            "score": None if math.isnan(found[0, 0]) else found[0, 0],
-        }
-        return Reply(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), table.name)
+        row_a, row_b = row_of(table, a), row_of(table, b)
 
-    async def similar(self, id_: int | str, options: Options, timeout_ms: int = DEFAULT_TIMEOUT_MS) -> Reply:
-        """Hits for one item. Raises UnknownItem, InvalidQuery, DeadlineExceeded, ShardUnavailable."""
-        table = self.opened()
-        seeds = Seeds((_row(table, id_),), (1.0,), (False,))
-        return await self._hits(table, "similar", seeds, (), options, timeout_ms)
+        async def stored(row: int, other: int) -> np.float32:
+            found = await pair_scores(table, np.array([row], np.uint32), np.array([other], np.uint32))
+            if found.failed_shards:
+                raise ShardUnavailable(f"shard {found.failed_shards[0]} did not answer")
+            return np.float32(found.scores[0, 0])
 
-    async def recommend(self, request: RecommendRequest) -> Reply:
-        """Hits for many seeds. Raises InvalidQuery, UnknownItem, DeadlineExceeded, ShardUnavailable."""
-        table = self.opened()
-        seeds = _seeds(table, request)
-        rows = (table.items.row(id_) for id_ in request.exclude_ids)
-        exclude = tuple(sorted({row for row in rows if row is not None}))
-        options = Options(
-            request.limit,
-            request.offset,
-            request.score_threshold,
-            request.strategy,
-            request.explain,
-            request.with_payload,
-        )
-        if not options.explain:
-            seeds = seeds.in_row_order()  # one cache entry for all orders; an explanation keeps the request's
-        return await self._hits(table, "recommend", seeds, exclude, options, request.timeout_ms)
+        async def compute(_: Hidden, __: Stages) -> Computed:
+            score = await stored(row_a, row_b)
+            if math.isnan(score) and not table.snapshot.manifest.directed:
+                score = await stored(row_b, row_a)
+            items = table.items
+            found = None if math.isnan(score) else score
+            body = {"snapshot": table.name, "a": items.id(row_a), "b": items.id(row_b), "score": found}
+            return Computed(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), keep=True)
 
-    async def _hits(
-        self, table: Table, kind: str, seeds: Seeds, exclude: tuple[int, ...], options: Options, timeout_ms: int
-    ) -> Reply:
-        if options.offset + options.limit > MAX_DEPTH:
-            raise InvalidQuery("offset", f"offset + limit is {options.offset + options.limit}, at most {MAX_DEPTH}")
+        return self._asked(table, "", ("score", row_a, row_b), compute)
+
+    def similar(self, request: SimilarRequest) -> Asked:
+        """Hits for one item. Raises UnknownItem, InvalidQuery and SnapshotGone."""
+        table = self.opened(request.snapshot)
+        return self._hits(table, ask_similar(table, self.selections, request))
+
+    def recommend(self, request: RecommendRequest) -> Asked:
+        """Hits for many seeds. Raises UnknownItem, InvalidQuery and SnapshotGone."""
+        table = self.opened(request.snapshot)
+        return self._hits(table, ask_recommend(table, self.selections, request))
+
+    def rank(self, request: RankRequest) -> Asked:
+        """The candidates in order for the seeds. Raises UnknownItem, InvalidQuery and SnapshotGone."""
+        table = self.opened(request.snapshot)
+        return self._hits(table, ask_rank(table, self.selections, request))
+
+    async def answer(self, asked: Asked) -> Reply:
+        """The answer, kept or computed. Raises InvalidQuery, DeadlineExceeded and ShardUnavailable."""
         started = time.perf_counter()
-        stages: dict[str, float] = {}
+        stages: Stages = {}
+        outcome: Outcome = "bypass"
+        async with _deadline(asked.timeout_ms):
+            if asked.kind:
+                use_redis = asked.kind in self._redis_classes or asked.table.remote
+                body, outcome = await self.cache.get(asked.key, use_redis, lambda: asked.compute(asked.hidden, stages))
+            else:
+                body = (await asked.compute(asked.hidden, stages)).body
+        stages["total"] = (time.perf_counter() - started) * 1e3
+        whole = outcome != "bypass" or not asked.kind
+        return Reply(body, asked.table.name, asked.etag if whole else None, outcome, stages)
 
-        async def compute() -> Computed:
-            query = _query(table, seeds, exclude, options)
+    async def batch(self, requests: Sequence[Any]) -> list[bytes]:
+        """The body for each request of POST /v1/recommend, in order: an answer, or the problem in its place.
+
+        Requests for remote shards go on together, so that each shard is called once for as many as memory allows;
+        with local ones, small groups leave the event loop time for others.
+        """
+
+        async def one(values: Any) -> bytes:
+            try:
+                return (await self.answer(self.recommend(parse(RecommendRequest, values)))).body
+            except SimshardError as error:
+                return orjson.dumps(problem_of(self.explained(error)))
+            except Exception:
+                Log.exception("a request of a batch")
+                return orjson.dumps(problem_of(SimshardError()))
+
+        table = self.opened()
+        together = max(BATCH_BYTES // (9 * len(table.items)), 1) if table.remote else _LOCAL_GROUP
+        bodies: list[bytes] = []
+        for start in range(0, len(requests), together):
+            bodies += await asyncio.gather(*map(one, requests[start : start + together]))
+        return bodies
+
+    def explained(self, error: SimshardError) -> SimshardError:
+        """The error; one in a filter, or what else names attributes, also tells those that there are."""
+        if not isinstance(error, InvalidQuery) or isinstance(error, InvalidFilter) or self.table is None:
+            return error
+        if not _NAMES_ATTRIBUTES.match(error.field):
+            return error
+        return InvalidFilter(error.field, error.message, self.table.items.types)
+
+    async def nearest(self, request: BulkRequest) -> tuple[str, pa.Table]:
+        """The snapshot, and what `nearest_table` says of it. Raises its errors, DeadlineExceeded and SnapshotGone."""
+        table = self.opened(request.snapshot)
+        async with _deadline(request.timeout_ms):
+            return table.name, await nearest_table(table, self.selections, request, self._pool)
+
+    def _asked(
+        self, table: Table, kind: str, question: Any, compute: Compute, timeout_ms: int = DEFAULT_TIMEOUT_MS
+    ) -> Asked:
+        hidden = self.selections.hidden
+        key = repr((ANSWER_FORMAT, table.name, self.selections.version(hidden), question)).encode()
+        return Asked(table, hidden, kind, key, compute, timeout_ms)
+
+    def _hits(self, table: Table, question: Question) -> Asked:
+        async def compute(hidden: Hidden, stages: Stages) -> Computed:
             begun = time.perf_counter()
-            found = await search(table, query, self._pool)
-            explained = await self._explain(table, query, found) if options.explain else None
+            ranked = await rank_hits(table, question, self.selections, hidden, self._pool)
             searched = time.perf_counter()
-            body = _encode(table, seeds, found, explained, options)
+            missing, payload = question.seeds.missing, question.with_payload
+            if len(ranked.hits.rows) > 50:
+                body = await self._in_pool(encode, table, ranked, missing, payload)
+            else:
+                body = encode(table, ranked, missing, payload)
             stages["search"] = (searched - begun) * 1e3
             stages["encode"] = (time.perf_counter() - searched) * 1e3
-            return Computed(body, keep=not found.failed_shards)
+            return Computed(body, keep=not ranked.failed_shards)
 
-        key = repr((ANSWER_FORMAT, table.name, kind, seeds, exclude, options)).encode()
-        use_redis = kind in self._redis_classes or table.remote
-        async with _deadline(timeout_ms):
-            body, outcome = await self.cache.get(key, use_redis, compute)
-        stages["total"] = (time.perf_counter() - started) * 1e3
-        return Reply(body, table.name, outcome, stages)
+        kind = "recommend" if question.kind == "rank" else question.kind
+        return self._asked(table, kind, question, compute, question.timeout_ms)
 
-    async def _explain(self, table: Table, query: Query, found: Found) -> list[list[tuple[int, np.float32]]]:
-        """For each hit, each contributing seed's place in the query with its contribution to the score."""
-        scores = await pair_scores(table, query.rows, found.hits.rows)
-        lines: list[list[tuple[int, np.float32]]] = [[] for _ in found.hits.rows]
-        for seed in range(len(query.rows)):
-            values = query.contribution(seed, np.nan_to_num(scores[seed]))
-            if query.negative[seed] and query.strategy == "best_score":
-                values = -values
-            for hit in np.flatnonzero(~np.isnan(scores[seed])).tolist():
-                lines[hit].append((seed, np.float32(values[hit])))
-        return lines
-
-
-def snapshots(store: Store, serving: str | None) -> dict[str, Any]:
-    """The body of GET /v1/snapshots."""
-    pointer = store.pointer()
-    rows = []
-    for name in store.names():
-        try:
-            manifest = store.manifest(name)
-        except SimshardError:
-            continue  # damaged or just pruned: `simshard snapshots verify` says more
-        rows.append(
-            {
-                "name": name,
-                "created": manifest.created,
-                "encoding": manifest.encoding,
-                "items": manifest.items,
-                "pairs": manifest.pairs,
-                "directed": manifest.directed,
-                "shards": len(manifest.shards),
-                "bytes": manifest.total_bytes,
-                "active": name == pointer.active,
-            }
-        )
-    return {"active": pointer.active, "serving": serving, "previous": list(pointer.previous), "snapshots": rows}
+    async def _in_pool(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
 
 
 class _deadline:  # noqa: N801 - reads as a function
@@ -215,79 +293,3 @@ class _deadline:  # noqa: N801 - reads as a function
             await self._timeout.__aexit__(*exception)
         except TimeoutError as error:
             raise DeadlineExceeded(f"no answer within {self._milliseconds} ms") from error
-
-
-def _row(table: Table, id_: int | str) -> int:
-    row = table.items.row(id_)
-    if row is None:
-        raise UnknownItem(f"item {id_!r} is not in snapshot {table.name}")
-    return row
-
-
-def _seeds(table: Table, request: RecommendRequest) -> Seeds:
-    if len(request.positive) + len(request.negative) > MAX_SEEDS:
-        raise InvalidQuery("negative", f"more than {MAX_SEEDS} seeds in all")
-    rows: list[int] = []
-    weights: list[float] = []
-    negative: list[bool] = []
-    missing: list[int | str] = []
-    seen: set[int | str] = set()
-    for name, given in (("positive", request.positive), ("negative", request.negative)):
-        for i, seed in enumerate(given):
-            id_, weight = (seed.id, seed.weight) if isinstance(seed, Seed) else (seed, 1.0)
-            row = table.items.row(id_)
-            if str(id_) in seen or row in rows:
-                raise InvalidQuery(f"{name}[{i}]", f"id {id_!r} is given twice")
-            seen.add(str(id_))
-            if row is None:
-                missing.append(plain_id(id_))
-                continue
-            rows.append(row)
-            weights.append(weight)
-            negative.append(name == "negative")
-        if name == "positive" and not rows:
-            raise UnknownItem(f"none of the positive ids is in snapshot {table.name}")
-    return Seeds(tuple(rows), tuple(weights), tuple(negative), tuple(missing))
-
-
-def _query(table: Table, seeds: Seeds, exclude: tuple[int, ...], options: Options) -> Query:
-    weights = np.array(seeds.weights)
-    return Query(
-        rows=np.array(seeds.rows, dtype=np.uint32),
-        weights=weights,
-        negative=np.array(seeds.negative, dtype=np.bool_),
-        exclude=np.array(sorted({*seeds.rows, *exclude}), dtype=np.uint32),
-        limit=options.limit,
-        offset=options.offset,
-        strategy=options.strategy,
-        score_threshold=options.score_threshold,
-        rounding=rounding_for(weights, table.snapshot.manifest.score_abs_max),
-    )
-
-
-def _encode(
-    table: Table,
-    seeds: Seeds,
-    found: Found,
-    explained: list[list[tuple[int, np.float32]]] | None,
-    options: Options,
-) -> bytes:
-    items = table.items
-    ids = [items.id(row) for row in seeds.rows] if explained is not None else []
-    scores = found.hits.scores.astype(np.float32)
-    hits = []
-    for i, row in enumerate(found.hits.rows.tolist()):
-        hit: dict[str, Any] = {"id": items.id(row), "score": scores[i]}
-        if options.with_payload:
-            hit["payload"] = items.payload(row)
-        if explained is not None:
-            hit["explain"] = [{"id": ids[seed], "contribution": value} for seed, value in explained[i]]
-        hits.append(hit)
-    body = {
-        "snapshot": table.name,
-        "hits": hits,
-        "missing_ids": list(seeds.missing),
-        "partial": bool(found.failed_shards),
-        "failed_shards": list(found.failed_shards),
-    }
-    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)

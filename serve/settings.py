@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, fields
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal
 
-from simshard.shards.errors import SimshardError
+from pydantic import TypeAdapter, ValidationError
+
+from simshard.serve.requests import FILTER_NAME, Filter, expand, fault_of, parse
+from simshard.shards.errors import InvalidQuery, SimshardError
 
 API_KEY_VARIABLE = "SIMSHARD_API_KEY"
+ADMIN_KEY_VARIABLE = "SIMSHARD_ADMIN_KEY"
 TransportChoice = Literal["auto", "actor"]
 CACHE_CLASSES = ("similar", "recommend")
 
@@ -21,6 +28,9 @@ class InvalidSetting(SimshardError):
 @dataclass(frozen=True)
 class Settings:
     """store: path as seen from the cluster's nodes; redis: URL or None; cache_bytes: of each replica's own cache.
+
+    filters: named ones, as JSON; one may name those before it. default_filter: the name of the one that every answer
+    passes. keep_open: how long a snapshot can still be asked for after another took its place.
 
     redis_classes: queries that use Redis where the shards are local (see docs/caching.md); those that need a remote
     shard always do. transport `actor` forces calls where local reads would do. Times in seconds.
@@ -36,6 +46,10 @@ class Settings:
     replicas: int = 1
     threads: int = 4
     api_key: str | None = None
+    admin_key: str | None = None
+    filters: Mapping[str, Any] = field(default_factory=dict)
+    default_filter: str | None = None
+    keep_open: float = 60.0
     shard_timeout: float = 2.0
 
     def __post_init__(self) -> None:
@@ -46,22 +60,56 @@ class Settings:
         unknown = set(self.redis_classes) - set(CACHE_CLASSES)
         if unknown:
             raise InvalidSetting(f"redis_classes: {sorted(unknown)} unknown; there are {', '.join(CACHE_CLASSES)}")
-        for name in ("replicas", "threads", "redis_ttl"):
-            if getattr(self, name) < 1:
-                raise InvalidSetting(f"{name}: at least 1")
+        for name, least in {"replicas": 1, "threads": 1, "redis_ttl": 1, "cache_bytes": 0, "keep_open": 0}.items():
+            if not getattr(self, name) >= least:
+                raise InvalidSetting(f"{name}: at least {least}")
+        named = self.named_filters()
+        if self.default_filter is not None and self.default_filter not in named:
+            raise InvalidSetting(f"default_filter {self.default_filter!r}: not one of filters ({', '.join(named)})")
         if self.redis is not None and not re.match(r"(redis|rediss|unix)://", self.redis):
             raise InvalidSetting("redis: a URL that begins with redis://, rediss:// or unix://, or embedded, or off")
 
+    def named_filters(self) -> dict[str, Any]:
+        """The named filters as plain JSON for `compile_filter`. Raises InvalidSetting."""
+        named: dict[str, Any] = {}
+        for name, given in self.filters.items():
+            if not FILTER_NAME.fullmatch(name):
+                raise InvalidSetting(f"filters: the name {name!r} has other letters than A-Z, a-z, 0-9, - and _")
+            try:
+                named[name] = expand(parse(Filter, given), named, "")
+            except InvalidQuery as error:
+                raise InvalidSetting(f"filters.{name}.{str(error).lstrip('.')}") from error
+        return named
 
-def settings_from(values: dict[str, Any]) -> Settings:
-    """Settings of a mapping, such as the args of a Serve config file. Raises InvalidSetting for a name unknown."""
-    known = {field.name for field in fields(Settings)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise InvalidSetting(f"{', '.join(unknown)}: no such setting; there are {', '.join(sorted(known))}")
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file, by name. Raises InvalidSetting for a file that is none, or a name unknown."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidSetting(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidSetting(f"{path}: not TOML ({error})") from error
+    _check_names(values, f"{path}: ")
+    return values
+
+
+def settings_from(values: Mapping[str, Any]) -> Settings:
+    """Settings of a mapping, such as the args of a Serve config file. Raises InvalidSetting, naming the setting."""
+    _check_names(values)
     if "store" not in values:
         raise InvalidSetting("store: missing; the path of the store on the cluster's nodes")
-    return Settings(**{**values, "redis_classes": tuple(values.get("redis_classes", Settings.redis_classes))})
+    try:
+        return TypeAdapter(Settings).validate_python(dict(values))
+    except ValidationError as error:
+        raise InvalidSetting(str(fault_of(error.errors()))) from error
+
+
+def _check_names(values: Mapping[str, Any], where: str = "") -> None:
+    known = sorted(each.name for each in fields(Settings))
+    unknown = sorted(set(values).difference(known))
+    if unknown:
+        raise InvalidSetting(f"{where}{', '.join(unknown)}: no such setting; there are {', '.join(known)}")
 
 
 def bearer(api_key: str | None) -> dict[str, str]:

@@ -28,7 +28,7 @@ Log = logging.getLogger("simshard.supervisor")
 _PERIOD = 0.5
 _OPEN_TIMEOUT = 600.0
 _CALL_TIMEOUT = 5.0
-_GRACE = 30.0  # a request that began with the old snapshot must be able to finish
+_GRACE = 10.0  # beyond what replicas keep it open: a request that began with the old snapshot must be able to finish
 _RETRY = 10.0  # before a snapshot that failed to open is tried again
 _LEASE = 60.0  # without a question from any replica
 
@@ -57,8 +57,11 @@ def slot_name(app: str, slot: int) -> str:
     return f"{app}-slot-{slot}"
 
 
-def get_supervisor(app: str, store: str) -> Any:
-    """The application's supervisor, started if there is none. Blocks; keep it off an event loop."""
+def get_supervisor(app: str, store: str, keep_open: float) -> Any:
+    """The application's supervisor, started if there is none. Blocks; keep it off an event loop.
+
+    keep_open: seconds that a snapshot stays open after another took its place.
+    """
     return (
         ray.remote(Supervisor)
         .options(
@@ -71,15 +74,16 @@ def get_supervisor(app: str, store: str) -> Any:
             max_task_retries=3,
             max_concurrency=8,
         )
-        .remote(app, store)
+        .remote(app, store, keep_open)
     )
 
 
 class Supervisor:
     """The actor; its loop runs in a thread."""
 
-    def __init__(self, app: str, store: str) -> None:
+    def __init__(self, app: str, store: str, keep_open: float) -> None:
         self._app = app
+        self._keep_open = keep_open + _GRACE
         self._path = store
         self._store = Store(store)
         self._state = State(store)
@@ -163,7 +167,7 @@ class Supervisor:
         old = self._state.snapshot
         self._closing.pop(name, None)
         if old:
-            self._closing[old] = time.monotonic() + _GRACE
+            self._closing[old] = time.monotonic() + self._keep_open
         self._failed = None
         self._change(snapshot=name, held=held[:shards], problem=None)
 

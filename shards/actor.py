@@ -6,14 +6,17 @@ A plain class; `ray.remote` is put on by the supervisor.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 
+from simshard.shards import search
 from simshard.shards.errors import SnapshotClosed
 from simshard.shards.format import ShardReader
 from simshard.shards.manifest import verify_file
+from simshard.shards.search import METHODS
 from simshard.shards.store import Snapshot, Store
 
 CONTROL = "control"  # the concurrency group of open, close and held: never behind queries
@@ -72,11 +75,12 @@ class ShardActor:
         """The open snapshots."""
         return {name: held for name, (_, _, held) in self._open.items()}
 
-    def ask(self, name: str, method: str, *arguments: Any) -> Any:
-        """`search`, `partial` or `scores` of the shard's reader. Raises SnapshotClosed."""
+    def ask(self, name: str, calls: Sequence[tuple[str, tuple[Any, ...]]]) -> list[Any]:
+        """The answer to each call, a method of `simshard.shards.search` with its arguments. Raises SnapshotClosed."""
         _, reader, _ = self._open.get(name, (None, None, None))
         if reader is None:
             raise SnapshotClosed(f"shard {self._slot} of snapshot {name} is not open")
-        if method not in ("search", "partial", "scores"):
-            raise ValueError(method)
-        return getattr(reader, method)(*arguments)
+        unknown = {method for method, _ in calls}.difference(METHODS)
+        if unknown:
+            raise ValueError(f"no such method: {unknown}")
+        return [getattr(search, method)(reader, *arguments) for method, arguments in calls]

@@ -35,6 +35,15 @@ class InvalidQuery(SimshardError):
         return f"{self.field}: {self.message}"
 
 
+class InvalidFilter(InvalidQuery):
+    """A filter that does not fit the items' attributes, which are told as {name: type}."""
+
+    def __init__(self, field: str, message: str, attributes: dict[str, str]) -> None:
+        super().__init__(field, message)
+        self.args = (field, message, attributes)
+        self.attributes = attributes
+
+
 class UnknownItem(SimshardError):
     """The active snapshot has no such item."""
 
@@ -53,6 +62,16 @@ class ShardUnavailable(SimshardError):
 
 class SnapshotClosed(ShardUnavailable):
     """The shard actor no longer, or not yet, holds that snapshot."""
+
+
+class SnapshotGone(SimshardError):
+    """The service does not, or no longer, have that snapshot open."""
+
+
+class ServiceUnreachable(SimshardError):
+    """No answer came from the address that the client was given."""
+
+    retryable = True
 
 
 class NotReady(SimshardError):

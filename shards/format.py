@@ -8,6 +8,7 @@ dense:  `scores: fixed_size_list<float32>[N]` (position = row; a missing pair is
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from simshard.shards.errors import CorruptFile
 from simshard.shards.manifest import Encoding, FileInfo, HashedFile, Manifest, ShardInfo
-from simshard.shards.query import Hits, Partial, Query, Rows, at_least, best, gather, truncate
+from simshard.shards.query import Rows, best
 
 TOP = 256
 BATCH_ROWS = 256
@@ -123,6 +124,17 @@ def _fixed_list(values: NDArray[Any], used: NDArray[np.bool_]) -> pa.FixedSizeLi
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
 
 
+class Top(NamedTuple):
+    """The best of R rows, best first, padded: neighbors uint32 (R, W), scores float32 (R, W), how many of them, int
+    (R,), and whether they are all that the row has, bool (R,).
+    """
+
+    neighbors: Rows
+    scores: NDArray[np.float32]
+    counts: NDArray[np.intp]
+    complete: NDArray[np.bool_]
+
+
 class ShardReader:
     """One shard, memory-mapped: its pages are shared with every process that maps the same file.
 
@@ -186,29 +198,75 @@ class ShardReader:
         used = np.unpackbits(packed, bitorder="little")[bit : bit + size]
         return values, used.view(np.bool_)
 
-    def _list(self, row: int) -> tuple[Rows, NDArray[np.float32]]:
+    def full(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+        """A row of a dense shard: scores with all rows, float32 (N,), and which of them are pairs (None: all)."""
+        return self._slots(row, 0, self.items, np.float32)
+
+    def listed(self, row: int) -> tuple[Rows, NDArray[np.float32]]:
+        """A row of a sparse shard: its neighbors with their scores, best first, as views."""
         batch, within = divmod(row - self.row_start, self._batch_rows)
         offsets_at, neighbors_at, _, scores_at = self._places[batch].tolist()
         start, stop = np.frombuffer(self._map, np.int64, 2, offsets_at + 8 * within).tolist()
         neighbors = np.frombuffer(self._map, np.uint32, stop - start, neighbors_at + 4 * start)
         return neighbors, np.frombuffer(self._map, np.float32, stop - start, scores_at + 4 * start)
 
-    def _top(self, row: int) -> tuple[Rows, NDArray[np.float32], bool]:
+    def top(self, row: int) -> tuple[Rows, NDArray[np.float32], bool]:
         """Best neighbors of a row with their scores, best first, and whether they are all that it has."""
         if not self.dense:
-            return *self._list(row), True
-        rows, used = self._slots(row, 1, top_size(self.items), np.uint32)
-        scores, _ = self._slots(row, 2, top_size(self.items), np.float32)
+            return *self.listed(row), True
+        size = top_size(self.items)
+        rows, used = self._slots(row, 1, size, np.uint32)
+        scores, _ = self._slots(row, 2, size, np.float32)
         if used is None:
             return rows, scores, len(rows) >= self.items - 1
         count = int(used.sum())
         return rows[:count], scores[:count], count < len(rows) or count >= self.items - 1
 
+    def tops(self, rows: Rows, width: int) -> Iterator[tuple[NDArray[np.intp], Top]]:
+        """The best `width` of many rows of this shard, a record batch at a time: places in `rows`, and the Top there.
+
+        No more than what is stored beside a dense row.
+        """
+        batches = (rows - np.uint32(self.row_start)) // np.uint32(self._batch_rows)
+        order = np.argsort(batches, kind="stable")
+        starts = np.flatnonzero(np.diff(batches[order], prepend=-1))
+        for places in np.split(order, starts[1:]) if len(order) else []:
+            batch = int(batches[places[0]])
+            first = self.row_start + batch * self._batch_rows
+            count = min(self._batch_rows, self.row_stop - first)
+            of_batch = self._tops_dense if self.dense else self._tops_sparse
+            yield places, of_batch(batch, count, rows[places].astype(np.intp) - first, width)
+
+    def _tops_dense(self, batch: int, rows: int, within: NDArray[np.intp], width: int) -> Top:
+        size = top_size(self.items)
+        rows_at, validity_at, scores_at = self._places[batch, 2:5].tolist()
+        shape = (rows, size)
+        neighbors = np.frombuffer(self._map, np.uint32, rows * size, rows_at).reshape(shape)[within, :width]
+        scores = np.frombuffer(self._map, np.float32, rows * size, scores_at).reshape(shape)[within, :width]
+        stored = np.full(len(within), size)
+        if validity_at >= 0:
+            packed = np.frombuffer(self._map, np.uint8, (rows * size + 7) // 8, validity_at)
+            used = np.unpackbits(packed, count=rows * size, bitorder="little").reshape(shape)
+            stored = used[within].sum(axis=1, dtype=np.intp)
+        complete = ((stored < size) | (stored >= self.items - 1)) & (stored <= width)
+        return Top(neighbors, scores, np.minimum(stored, width), complete)
+
+    def _tops_sparse(self, batch: int, rows: int, within: NDArray[np.intp], width: int) -> Top:
+        offsets_at, neighbors_at, _, scores_at = self._places[batch].tolist()
+        offsets = np.frombuffer(self._map, np.int64, rows + 1, offsets_at)
+        lengths = offsets[within + 1] - offsets[within]
+        width = min(width, int(lengths.max()))
+        stop = int(offsets[-1])
+        places = np.minimum(offsets[within][:, None] + np.arange(width), max(stop - 1, 0))
+        neighbors = np.frombuffer(self._map, np.uint32, stop, neighbors_at)[places]
+        scores = np.frombuffer(self._map, np.float32, stop, scores_at)[places]
+        return Top(neighbors, scores, np.minimum(lengths, width), lengths <= width)
+
     def neighbors(self, row: int) -> tuple[Rows, NDArray[np.float32]]:
         """All neighbors of a row of this shard with their scores, best first, ties by ascending row."""
         if not self.dense:
-            return self._list(row)
-        scores, used = self._slots(row, 0, self.items, np.float32)
+            return self.listed(row)
+        scores, used = self.full(row)
         rows = np.arange(self.items, dtype=np.uint32) if used is None else np.flatnonzero(used).astype(np.uint32)
         order = best(scores[rows], len(rows))
         return rows[order], scores[rows][order]
@@ -216,83 +274,6 @@ class ShardReader:
     def count(self, row: int) -> int:
         """How many neighbors a row of this shard has."""
         if not self.dense:
-            return len(self._list(row)[0])
-        _, used = self._slots(row, 0, self.items, np.float32)
+            return len(self.listed(row)[0])
+        _, used = self.full(row)
         return self.items if used is None else int(used.sum())
-
-    def quick(self, query: Query) -> bool:
-        """Whether `search` reads the stored best of one row only (no page of the matrix can be touched)."""
-        if len(query.rows) != 1 or query.negative[0]:
-            return False
-        return not self.dense or query.offset + query.limit + len(query.exclude) <= top_size(self.items)
-
-    def search(self, query: Query) -> Hits:
-        """The hits of a query whose every seed lies in this shard."""
-        if len(query.rows) == 1 and not query.negative[0]:
-            hits = self._search_top(query)
-            if hits is not None:
-                return hits
-        return truncate(self.partial(query), query)
-
-    def _search_top(self, query: Query) -> Hits | None:
-        """Hits of one positive seed from the stored best, or None where those do not reach far enough."""
-        rows, scores, complete = self._top(int(query.rows[0]))
-        needed = query.offset + query.limit
-        reach = needed + len(query.exclude)
-        enough = complete or reach <= len(rows)
-        rows, values = rows[:reach], query.contribution(0, scores[:reach])
-        keep = ~np.isin(rows, query.exclude)
-        if query.score_threshold is not None:
-            passed = at_least(values, query.score_threshold)
-            enough = enough or not passed.all()
-            keep &= passed
-        chosen = np.flatnonzero(keep)[query.offset : needed]
-        if not enough and len(chosen) < query.limit:
-            return None
-        return Hits(rows[chosen], values[chosen])
-
-    def partial(self, query: Query) -> Partial:
-        """What the query's seeds, all of this shard, contribute to every candidate."""
-        if not self.dense:
-            return self._partial_sparse(query)
-        present = np.zeros(self.items, dtype=np.bool_)
-        best_of = query.strategy == "best_score"
-        fills = (-np.inf, -np.inf) if best_of else (0.0,)
-        columns = tuple(np.full(self.items, fill) for fill in fills)
-        for i, row in enumerate(query.rows.tolist()):
-            scores, used = self._slots(row, 0, self.items, np.float32)
-            values = query.contribution(i, scores)
-            if used is None:
-                used = np.ones(self.items, dtype=np.bool_)
-            present |= used
-            if best_of:
-                column = columns[int(query.negative[i])]
-                np.maximum(column, values, out=column, where=used)
-            else:
-                np.add(columns[0], values, out=columns[0])
-        return Partial(query.strategy, None, present, columns)
-
-    def _partial_sparse(self, query: Query) -> Partial:
-        lists = [self._list(row) for row in query.rows.tolist()]
-        rows = np.concatenate([neighbors for neighbors, _ in lists]) if lists else np.empty(0, np.uint32)
-        parts = [query.contribution(i, scores) for i, (_, scores) in enumerate(lists)]
-        values = np.concatenate(parts) if parts else np.empty(0)
-        if query.strategy == "sum_scores":
-            return gather(query.strategy, rows, (values,))
-        negative = np.repeat(query.negative, [len(part) for part in parts])
-        columns = (np.where(negative, -np.inf, values), np.where(negative, values, -np.inf))
-        return gather(query.strategy, rows, columns)
-
-    def scores(self, rows: Rows, columns: Rows) -> NDArray[np.float32]:
-        """Scores of rows of this shard (R,) with any rows (C,), all different: float32 (R, C), NaN where no pair is."""
-        found = np.full((len(rows), len(columns)), MISSING)
-        order = np.argsort(columns)
-        for i, row in enumerate(rows.tolist()):
-            if self.dense:
-                values, used = self._slots(row, 0, self.items, np.float32)
-                found[i] = values[columns] if used is None else np.where(used[columns], values[columns], MISSING)
-                continue
-            neighbors, values = self._list(row)
-            wanted = np.flatnonzero(np.isin(neighbors, columns))
-            found[i, order[np.searchsorted(columns, neighbors[wanted], sorter=order)]] = values[wanted]
-        return found

@@ -22,6 +22,7 @@ from simshard.shards.manifest import ITEMS, FileInfo, write_batch
 RESERVED = "_index_"
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _SAFE_INTEGER = 2**53
+_FEW = 64  # rows that are read faster one by one than by Arrow's take
 _TYPES = (pa.int64(), pa.float64(), pa.string(), pa.list_(pa.string()))
 
 
@@ -43,7 +44,13 @@ def write_items(folder: Path, ids: pa.Array, attributes: dict[str, pa.Array]) ->
         "_index_key": pa.array(keys[order]),
         "_index_row": pa.array(order.astype(np.uint32)),
     }
-    return write_batch(folder / ITEMS, pa.record_batch(columns))
+    # Equal values are to be equal bytes: `take` leaves nothing under nulls, and the schema names lists' elements alike.
+    kinds = {
+        name: pa.list_(pa.string()) if pa.types.is_list(each.type) else each.type for name, each in columns.items()
+    }
+    everything = pa.array(np.arange(len(ids)))
+    batch = pa.record_batch([each.take(everything) for each in columns.values()], schema=pa.schema(kinds))
+    return write_batch(folder / ITEMS, batch)
 
 
 def _hashes(ids: pa.Array) -> np.ndarray[Any, np.dtype[np.uint64]]:
@@ -64,8 +71,8 @@ class Items:
         except (pa.ArrowInvalid, KeyError, OSError) as error:
             raise CorruptFile(f"{path}: not an item table ({error})") from error
         self.integer = pa.types.is_int64(self.ids.type)
-        self.names = [name for name in table.column_names if name != "id" and not name.startswith(RESERVED)]
-        self._columns = [_only_chunk(table[name]) for name in self.names]
+        names = [name for name in table.column_names if name != "id" and not name.startswith(RESERVED)]
+        self.columns = {name: _only_chunk(table[name]) for name in names}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -103,14 +110,56 @@ class Items:
         rows: np.ndarray[Any, np.dtype[np.uint32]] = found.to_numpy().astype(np.uint32)
         return rows
 
+    def find(self, ids: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Rows of many ids (M,), int64 or string, as `row` finds them; int64 (M,), -1 for those that are unknown."""
+        if self.integer and pa.types.is_int64(ids.type):
+            keys = ids.to_numpy()
+        elif self.integer:
+            rows = (self.row(id_) for id_ in ids.to_pylist())
+            return np.array([-1 if row is None else row for row in rows], dtype=np.int64)
+        else:
+            ids = ids.cast(pa.string())
+            keys = _hashes(ids)
+        places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        found = np.where(self._keys[places] == keys, self._rows[places].astype(np.int64), -1)
+        if not self.integer:  # the first item of that hash may be another
+            others = np.flatnonzero(found >= 0)
+            same = pc.equal(self.ids.take(pa.array(found[others])), ids.take(pa.array(others)))
+            for place in others[~same.to_numpy(zero_copy_only=False)].tolist():
+                row = self.row(ids[place].as_py())
+                found[place] = -1 if row is None else row
+        return found
+
+    @property
+    def types(self) -> dict[str, str]:
+        """The attributes that there are, with their types as messages call them."""
+        return {name: type_name(column.type) for name, column in self.columns.items()}
+
     def id(self, row: int) -> int | str:
         """The id as it stands in an answer."""
         return plain_id(self.ids[row].as_py())
 
     def payload(self, row: int) -> dict[str, Any]:
         """Title and attributes of a row; absent ones left out."""
-        values = ((name, column[row].as_py()) for name, column in zip(self.names, self._columns, strict=True))
+        values = ((name, column[row].as_py()) for name, column in self.columns.items())
         return {name: value for name, value in values if value is not None}
+
+    def payloads(self, rows: np.ndarray[Any, np.dtype[np.uint32]]) -> list[dict[str, Any]]:
+        """The payload of each row (M,)."""
+        if len(rows) < _FEW:
+            return [self.payload(row) for row in rows.tolist()]
+        places = pa.array(rows)
+        columns = [column.take(places).to_pylist() for column in self.columns.values()]
+        names = list(self.columns)
+        return [
+            {name: value for name, value in zip(names, values, strict=True) if value is not None}
+            for values in (zip(*columns, strict=True) if columns else [()] * len(rows))
+        ]
+
+
+def type_name(kind: pa.DataType) -> str:
+    """An attribute's type for people: string, int64, float64 or list<string>."""
+    return "list<string>" if pa.types.is_list(kind) else "float64" if pa.types.is_float64(kind) else str(kind)
 
 
 def plain_id(value: int | str) -> int | str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,44 @@ from simshard.shards.errors import InvalidQuery
 Rows = NDArray[np.uint32]
 Strategy = Literal["sum_scores", "best_score"]
 
-MAX_SEEDS = 256
+FEW = 3  # of so many rows one is left: then each candidate is looked at, else whole rows (docs/benchmarks.md)
 MIN_WEIGHT = 1e-250  # its product with any float32 is a normal float64, so one weight never makes two scores equal
 _MAX_FLOAT32 = float(np.finfo(np.float32).max)
+
+
+class Selection:
+    """Which rows can be hits: `mask` bool (N,), of which `count` are true.
+
+    rows: uint32 ascending, the true ones, where they are so few that looking at each of them is faster than looking at
+    whole rows of the matrix; else None.
+    """
+
+    def __init__(self, mask: NDArray[np.bool_]) -> None:
+        self.mask = mask
+        self.count = int(np.count_nonzero(mask))
+        few = self.count * FEW <= len(mask)
+        self.rows: Rows | None = np.flatnonzero(mask).astype(np.uint32) if few else None
+
+    @classmethod
+    def of_rows(cls, rows: Rows, items: int) -> Selection:
+        """The selection of these rows, uint32, of `items` rows."""
+        mask = np.zeros(items, dtype=np.bool_)
+        mask[rows] = True
+        return cls(mask)
+
+    @classmethod
+    def _unpacked(cls, packed: NDArray[np.uint8], items: int) -> Selection:
+        return cls(np.unpackbits(packed, count=items).view(np.bool_))
+
+    def __reduce__(self) -> tuple[Any, ...]:  # an eighth of the mask travels to the actors
+        if self.rows is not None and 32 * self.count < len(self.mask):
+            return Selection.of_rows, (self.rows, len(self.mask))
+        return Selection._unpacked, (np.packbits(self.mask), len(self.mask))
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory."""
+        return self.mask.nbytes + (0 if self.rows is None else self.rows.nbytes)
 
 
 @dataclass(frozen=True)
@@ -30,6 +65,8 @@ class Query:
 
     rows: uint32 (S,), the seeds; weights: float64 (S,), > 0; negative: bool (S,).
     exclude: uint32 ascending, rows that are never hits (all seeds among them, also those of other shards).
+    selection: the rows that can be hits; None: all. factors: float64 (N,), what the score of each row is multiplied by
+    before hits are ordered, by `truncate` alone; None: 1.
     rounding: float64 added to and taken from every weight x score (see `rounding_for`); 0.0 rounds nothing.
     """
 
@@ -42,10 +79,21 @@ class Query:
     strategy: Strategy = "sum_scores"
     score_threshold: float | None = None
     rounding: float = 0.0
+    selection: Selection | None = None
+    factors: NDArray[np.float64] | None = None
 
     def of_seeds(self, mask: NDArray[np.bool_]) -> Query:
-        """The same query with only the seeds where `mask` (S,) is true."""
-        return replace(self, rows=self.rows[mask], weights=self.weights[mask], negative=self.negative[mask])
+        """What a shard that owns the seeds where `mask` (S,) is true is asked for its Partial."""
+        rows, weights, negative = self.rows[mask], self.weights[mask], self.negative[mask]
+        return replace(self, rows=rows, weights=weights, negative=negative, factors=None)
+
+    def admits(self, rows: Rows) -> NDArray[np.bool_]:
+        """Which of these rows can be hits: bool, shape of `rows`."""
+        one = len(self.exclude) == 1  # the seed of most queries
+        admitted: NDArray[np.bool_] = rows != self.exclude[0] if one else ~np.isin(rows, self.exclude)
+        if self.selection is not None:
+            admitted &= self.selection.mask[rows]
+        return admitted
 
     def contribution(self, seed: int, scores: NDArray[np.float32]) -> NDArray[np.float64]:
         """Weight x score of one seed, rounded, negated for a negative seed of `sum_scores`; float64, shape of `scores`.
@@ -86,18 +134,20 @@ class Hits:
     scores: NDArray[np.float64]
 
 
-def rounding_for(weights: NDArray[np.float64], score_abs_max: float) -> float:
+def rounding_for(weights: NDArray[np.float64], score_abs_max: float, factor: float = 1.0) -> float:
     """The constant c for which (x + c) - c rounds x to a multiple of 2^-44 P, half to even.
 
     P is the smallest power of two >= the largest weight x `score_abs_max`. A sum of up to 256 such multiples fits
     float64's 53 bits, so it is exact in any order. One seed alone needs no rounding: 0.0.
     Source: the error-free split of Rump, Ogita and Oishi, "Accurate floating-point summation", 2008.
 
-    Raises InvalidQuery for weights whose sums a float32 score, or whose unit a float64, could not hold.
+    factor: the largest number that sums will be multiplied by. Raises InvalidQuery for weights whose sums, times it, a
+    float32 score, or whose unit a float64, could not hold.
     """
     largest = float(weights.max(initial=0.0)) * score_abs_max
-    if float(weights.sum()) * score_abs_max > _MAX_FLOAT32:
-        raise InvalidQuery("weight", "the weights are too large: a score would exceed the float32 range")
+    if float(weights.sum()) * score_abs_max * max(factor, 1.0) > _MAX_FLOAT32:
+        names = "weights and boosts" if factor > 1 else "weights"
+        raise InvalidQuery("weight", f"the {names} are too large: a score would exceed the float32 range")
     if len(weights) and float(weights.min()) < MIN_WEIGHT:
         raise InvalidQuery("weight", f"a weight must be at least {MIN_WEIGHT}")
     if len(weights) < 2 or largest == 0.0:
@@ -154,12 +204,12 @@ def truncate(partial: Partial, query: Query) -> Hits:
     """The hits of a query whose every seed is in `partial`: excludes out, threshold, order, offset and limit."""
     if partial.rows is None:
         assert partial.present is not None
-        present = partial.present.copy()
+        present = partial.present.copy() if query.selection is None else partial.present & query.selection.mask
         present[query.exclude] = False
         rows = np.flatnonzero(present).astype(np.uint32)
         columns = [c[rows] for c in partial.columns]
     else:
-        keep = ~np.isin(partial.rows, query.exclude)
+        keep = query.admits(partial.rows)
         rows = partial.rows[keep]
         columns = [c[keep] for c in partial.columns]
     if partial.strategy == "sum_scores":
@@ -167,6 +217,8 @@ def truncate(partial: Partial, query: Query) -> Hits:
     else:
         positive, negative = columns
         scores = np.where(negative > positive, -negative, positive)
+    if query.factors is not None:
+        scores = scores * query.factors[rows]
     if query.score_threshold is not None:
         keep = at_least(scores, query.score_threshold)
         rows, scores = rows[keep], scores[keep]

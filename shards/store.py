@@ -138,8 +138,12 @@ class Store:
         return read_manifest(self.snapshots / self.resolve(name))
 
     @contextmanager
-    def _pointer_lock(self) -> Iterator[None]:
-        lock = os.open(self.root, os.O_RDONLY)
+    def locked(self) -> Iterator[None]:
+        """The store's own files change by one process at a time. Raises StoreError where there is no store."""
+        try:
+            lock = os.open(self.root, os.O_RDONLY)
+        except OSError as error:
+            raise StoreError(f"{self.root}: no store there ({error.strerror})") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -150,7 +154,7 @@ class Store:
         """Make a snapshot the active one; the pointer afterwards."""
         name = self.resolve(name)
         read_manifest(self.snapshots / name)
-        with self._pointer_lock():
+        with self.locked():
             try:
                 old = self.pointer()
             except StoreError:
@@ -160,7 +164,7 @@ class Store:
 
     def rollback(self) -> Pointer:
         """Make the newest previous snapshot that is still there the active one; the pointer afterwards."""
-        with self._pointer_lock():
+        with self.locked():
             there = set(self.names())
             previous = [name for name in self.pointer().previous if name in there]
             if not previous:
@@ -170,14 +174,21 @@ class Store:
 
     def _point(self, active: str, previous: list[str]) -> Pointer:
         pointer = Pointer(active, tuple(previous[:KEPT_PREVIOUS]))
-        temporary = self.root / f".{CURRENT}.tmp"
-        with open(temporary, "wb") as file:
-            file.write(orjson.dumps({"active": active, "previous": pointer.previous}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.root / CURRENT)
-        _fsync_folder(self.root)
+        self.replace(CURRENT, orjson.dumps({"active": active, "previous": pointer.previous}))
         return pointer
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Replace a file of the store itself, atomically and for good; the caller holds `locked`."""
+        temporary = self.root / f".{name}.tmp"
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.root / name)
+            _fsync_folder(self.root)
+        except OSError as error:
+            raise StoreError(f"{self.root / name}: cannot be written ({error.strerror})") from error
 
     def verify(self, name: str) -> list[str]:
         """Check every file of a snapshot against its manifest; one sentence for each fault, none if it is sound."""
@@ -200,7 +211,7 @@ class Store:
         Two lists of names: removed, and left because a reader holds them.
         """
         self.clean()
-        with self._pointer_lock():
+        with self.locked():
             pointer = self.pointer()
             there = self.names()
             kept = {pointer.active, *[name for name in pointer.previous if name in there][:keep]}

@@ -88,8 +88,10 @@ class Titles:
         except (pa.ArrowInvalid, KeyError, OSError) as error:
             raise CorruptFile(f"{path}: not an index of titles ({error})") from error
 
-    def search(self, text: str, limit: int, first: int | None = None) -> Found:
+    def search(self, text: str, limit: int, first: int | None = None, among: NDArray[np.bool_] | None = None) -> Found:
         """Titles in which every word of `text` begins a word; best first, and before all of them the row `first`.
+
+        among: bool (N,), the rows that can be found; None: all.
 
         The title that is the text comes first, then those that begin with it as whole words, then those that begin with
         it, then the others; the shorter before the longer, ties by ascending row.
@@ -103,6 +105,8 @@ class Titles:
             there &= marks
         if first is not None:
             there[first] = True
+        if among is not None:
+            there &= among
         rows = np.flatnonzero(there)
         rank = np.full(len(self._lengths), 2, dtype=np.int8)
         rank[self._order[slice(*_range(self._titles, query))]] = 1

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from simshard.serve.api import MAX_BODY, build_api
-from simshard.serve.cache import Cache, MemoryCache
+from simshard.serve.api import build_api
+from simshard.serve.cache import Cache, Lru
+from simshard.serve.gate import MAX_BODY
 from simshard.serve.router import local_table
 from simshard.serve.service import Service
 from simshard.shards.errors import ShardUnavailable
@@ -33,7 +34,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def service(store):
-    service = Service(Cache(MemoryCache(1 << 20), None), POOL)
+    service = Service(Cache(Lru(1 << 20), None), POOL)
     service.table = local_table(Snapshot(store), POOL)
     return service
 
@@ -121,7 +122,7 @@ async def test_items_by_title(client):
 
 async def test_items_without_titles_are_found_by_id(tmp_path):
     store = write_store(tmp_path, MATRIX)
-    service = Service(Cache(MemoryCache(0), None), POOL)
+    service = Service(Cache(Lru(0), None), POOL)
     service.table = local_table(Snapshot(store), POOL)
     async with client_of(service, store) as client:
         found = (await client.get("/v1/items?q=7")).json()
@@ -150,9 +151,12 @@ async def test_recommend_with_everything(client):
             lines = {line["id"]: line["contribution"] for line in hit["explain"]}
             parts = oracle.contributions(MATRIX, seeds, row, oracle.unit_of(MATRIX, seeds))
             signed = {f"id {seeds[i].row}": float(-value if seeds[i].negative else value) for i, value in parts}
-            assert lines == {id_: pytest.approx(value) for id_, value in signed.items()}
             if strategy == "sum_scores":
-                assert sum(lines.values()) == pytest.approx(float(score), abs=1e-6)
+                assert lines == {id_: pytest.approx(value) for id_, value in signed.items()}
+            else:  # one seed's score
+                ((id_, contribution),) = lines.items()
+                assert contribution == pytest.approx(signed[id_])
+            assert sum(lines.values()) == pytest.approx(float(score), abs=1e-6)
 
 
 async def test_the_order_of_seeds_makes_no_other_cache_entry(client):
@@ -227,7 +231,7 @@ async def test_bad_gets(client, url, status, field):
         ({"positive": ["id 1"], "limit": 1001}, 422, "limit"),
         ({"positive": ["id 1"], "limit": "5"}, 422, "limit"),
         ({"positive": ["id 1"], "limit": 1000, "offset": 9001}, 422, "offset"),
-        ({"positive": ["id 1"], "filter": {}}, 422, "filter"),
+        ({"positive": ["id 1"], "filters": {}}, 422, "filters"),
         ({"positive": ["id 1"], "exclude_ids": [1.5]}, 422, "exclude_ids[0]"),
         ({"positive": ["id 1"], "timeout_ms": 0}, 422, "timeout_ms"),
         ({"positive": [f"id {i}" for i in range(257)]}, 422, "positive"),

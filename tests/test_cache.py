@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from simshard.serve.cache import Breaker, Cache, Computed, MemoryCache, RedisCache, _name
+from simshard.serve.cache import Breaker, Cache, Computed, Lru, RedisCache, _name
 from simshard.serve.redis_server import RedisServer, find_server
 
 
@@ -29,15 +29,15 @@ async def redis(redis_server):
 
 
 def test_memory_is_bounded_and_drops_the_least_recently_used():
-    cache = MemoryCache(10_000)
+    cache = Lru(10_000)
     for i in range(100):
-        cache.put(b"%d" % i, b"x" * 800)
+        cache.put(b"%d" % i, b"x" * 800, 800)
         cache.get(b"0")
         assert cache.bytes <= 10_000
     assert cache.get(b"0") is not None
     assert cache.get(b"99") is not None
     assert cache.get(b"50") is None
-    cache.put(b"large", b"x" * 9_000)
+    cache.put(b"large", b"x" * 9_000, 9_000)
     assert cache.get(b"large") is None
 
 
@@ -52,7 +52,7 @@ def computing(body, calls, delay=0.0, keep=True):
 
 async def test_one_computation_for_many_callers():
     calls = []
-    cache = Cache(MemoryCache(1 << 20), None)
+    cache = Cache(Lru(1 << 20), None)
     answers = await asyncio.gather(*(cache.get(b"k", False, computing(b"body", calls, 0.05)) for _ in range(50)))
     assert {body for body, _ in answers} == {b"body"}
     assert calls == [b"body"]
@@ -61,7 +61,7 @@ async def test_one_computation_for_many_callers():
 
 async def test_a_caller_that_gives_up_does_not_end_the_computation_of_the_others():
     calls = []
-    cache = Cache(MemoryCache(1 << 20), None)
+    cache = Cache(Lru(1 << 20), None)
     first = asyncio.create_task(cache.get(b"k", False, computing(b"body", calls, 0.1)))
     await asyncio.sleep(0.01)
     second = asyncio.create_task(cache.get(b"k", False, computing(b"body", calls, 0.1)))
@@ -72,7 +72,7 @@ async def test_a_caller_that_gives_up_does_not_end_the_computation_of_the_others
 
 
 async def test_an_error_is_told_to_every_caller_and_not_kept():
-    cache = Cache(MemoryCache(1 << 20), None)
+    cache = Cache(Lru(1 << 20), None)
 
     async def broken():
         await asyncio.sleep(0.01)
@@ -85,7 +85,7 @@ async def test_an_error_is_told_to_every_caller_and_not_kept():
 
 async def test_what_may_not_be_kept_is_computed_each_time():
     calls = []
-    cache = Cache(MemoryCache(1 << 20), None)
+    cache = Cache(Lru(1 << 20), None)
     for _ in range(2):
         assert await cache.get(b"k", False, computing(b"part", calls, keep=False)) == (b"part", "bypass")
     assert len(calls) == 2
@@ -93,11 +93,11 @@ async def test_what_may_not_be_kept_is_computed_each_time():
 
 async def test_redis_is_shared_between_processes_and_skipped_where_not_wanted(redis):
     calls = []
-    first, second = Cache(MemoryCache(1 << 20), redis), Cache(MemoryCache(1 << 20), redis)
+    first, second = Cache(Lru(1 << 20), redis), Cache(Lru(1 << 20), redis)
     assert await first.get(b"k", True, computing(b"body", calls)) == (b"body", "miss")
     await asyncio.gather(*redis._writes)
     assert await second.get(b"k", True, computing(b"body", calls)) == (b"body", "redis")
-    third = Cache(MemoryCache(1 << 20), redis)
+    third = Cache(Lru(1 << 20), redis)
     assert await third.get(b"k", False, computing(b"body", calls)) == (b"body", "miss")
     assert 0 < await redis._redis.ttl(_name(b"k")) <= 60
 
@@ -119,7 +119,7 @@ async def test_a_value_of_another_key_counts_as_absent(redis):
 
 
 async def test_a_dead_redis_fails_nothing_and_is_soon_left_alone(redis, redis_server):
-    cache = Cache(MemoryCache(0), redis)
+    cache = Cache(Lru(0), redis)
     assert (await cache.get(b"0", True, computing(b"body", [])))[0] == b"body"
     redis_server.process.kill()
     redis_server.process.wait()
@@ -135,7 +135,7 @@ async def test_a_dead_redis_fails_nothing_and_is_soon_left_alone(redis, redis_se
 async def test_a_hanging_redis_costs_its_timeout_a_few_times():
     with socket.create_server(("127.0.0.1", 0)) as silent:  # connections are made, and nobody answers
         redis = RedisCache(f"redis://127.0.0.1:{silent.getsockname()[1]}", ttl=60, timeout=0.02)
-        cache = Cache(MemoryCache(0), redis)
+        cache = Cache(Lru(0), redis)
         for i in range(20):
             assert (await cache.get(b"%d" % i, True, computing(b"body", [])))[0] == b"body"
         assert redis.breaker.open
@@ -145,7 +145,7 @@ async def test_a_hanging_redis_costs_its_timeout_a_few_times():
 async def test_a_redis_that_is_full_stores_nothing_and_fails_nothing(redis):
     await redis._redis.config_set("maxmemory-policy", "noeviction")
     await redis._redis.config_set("maxmemory", "1")
-    cache = Cache(MemoryCache(0), redis)
+    cache = Cache(Lru(0), redis)
     for i in range(5):
         assert (await cache.get(b"%d" % i, True, computing(b"body", [])))[0] == b"body"
         await asyncio.gather(*redis._writes)

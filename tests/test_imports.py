@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {"shards": set(), "ingest": {"shards"}, "serve": {"shards"}, "cli": {"shards", "ingest", "serve"}}
 ORDER = {
-    "shards": ["errors", "query", "manifest", "items", "titles", "format", "store", "statistics", "transport", "actor"],
+    "shards": ["errors", "query", "manifest", "items", "filters", "titles", "format", "search", "store", "hidden", "statistics", "transport", "actor"],
     "ingest": [
         "records",
         "streams",
@@ -28,18 +28,31 @@ ORDER = {
         "compute",
     ],
     "serve": [
+        "requests",
         "settings",
-        "schemas",
+        "answers",
         "cache",
         "router",
         "search",
+        "selections",
+        "questions",
+        "rerank",
+        "encode",
+        "ranking",
+        "bulk",
         "service",
+        "snapshots",
         "supervisor",
+        "gate",
+        "operations",
         "api",
         "app",
         "redis_server",
         "run_folder",
         "local",
+        "calls",
+        "handle",
+        "client",
     ],
     "cli": ["output", "ingest", "compute", "plot", "snapshots", "queries", "items", "serve", "demo", "main"],
 }

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simshard.serve.router import Found, local_table, pair_scores, search
+from simshard.shards import search as shard_search
 from simshard.shards.errors import ShardUnavailable
 from simshard.shards.format import ShardReader
 from simshard.shards.query import Query, rounding_for
@@ -30,12 +31,12 @@ class FakeActor:
         self.reader, self.failures, self.calls = reader, failures, 0
         self.ask = self
 
-    async def remote(self, _name, method, *arguments):
+    async def remote(self, _name, calls):
         self.calls += 1
         if self.calls <= self.failures:
             raise ShardUnavailable("away")
-        arguments = pickle.loads(pickle.dumps(arguments))
-        return pickle.loads(pickle.dumps(getattr(self.reader, method)(*arguments)))
+        calls = pickle.loads(pickle.dumps(calls))
+        return pickle.loads(pickle.dumps([getattr(shard_search, name)(self.reader, *args) for name, args in calls]))
 
 
 def actor_table(table, failures=()):
@@ -130,7 +131,8 @@ def test_pair_scores(tables, case):
     columns = np.array([3, 21, 0, 7], np.uint32)
     for table in (local, actor):
         found = asyncio.run(pair_scores(table, rows, columns))
-        assert np.array_equal(found, matrix[np.ix_(rows, columns)], equal_nan=True)
+        assert found.failed_shards == ()
+        assert np.array_equal(found.scores, matrix[np.ix_(rows, columns)], equal_nan=True)
 
 
 def test_a_shard_that_fails_once_is_asked_again_and_one_that_stays_away_is_named(tables):

@@ -1,0 +1,184 @@
+"""HTTP answers: what the OpenAPI document says of them and the Python client gives; statuses of errors."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from simshard.shards.errors import (
+    DeadlineExceeded,
+    InvalidQuery,
+    NotReady,
+    ShardUnavailable,
+    SimshardError,
+    SnapshotGone,
+    SnapshotNotFound,
+    StoreError,
+    UnknownItem,
+)
+
+STATUS: tuple[tuple[type[SimshardError], int, str], ...] = (
+    (InvalidQuery, 422, "Invalid request"),
+    (UnknownItem, 404, "Unknown item"),
+    (SnapshotGone, 409, "Snapshot gone"),
+    (NotReady, 503, "Not ready"),
+    (ShardUnavailable, 503, "Shard unavailable"),
+    (DeadlineExceeded, 504, "Deadline exceeded"),
+    (SnapshotNotFound, 404, "Unknown snapshot"),
+    (StoreError, 500, "Store at fault"),
+)
+
+Id = int | str
+
+
+class Contribution(BaseModel):
+    """What a seed (`id`), or a boost (its place in the request, and its factor), adds to a score."""
+
+    contribution: float
+    id: Id | None = None
+    boost: int | None = None
+    factor: float | None = None
+
+
+class Hit(BaseModel):
+    """An item of an answer; `source` is `fallback`, and there is no score, where it only fills up."""
+
+    id: Id
+    score: float | None
+    source: Literal["fallback"] | None = None
+    payload: dict[str, Any] | None = None
+    explain: list[Contribution] | None = None
+
+
+class Answer(BaseModel):
+    """Hits, best first, of one snapshot; `partial` if the shards in `failed_shards` could not be asked.
+
+    unranked_ids: of a ranking, the candidates that are no hits: seeds, without a pair with any seed, or kept out.
+    """
+
+    snapshot: str
+    hits: list[Hit]
+    missing_ids: list[Id]
+    partial: bool
+    failed_shards: list[int]
+    unranked_ids: list[Id] | None = None
+
+
+class Item(BaseModel):
+    """One item of the catalogue."""
+
+    snapshot: str
+    id: Id
+    title: str | None
+    payload: dict[str, Any]
+    hidden: bool
+
+
+class FoundItem(BaseModel):
+    """An item that was searched for."""
+
+    id: Id
+    title: str | None
+    payload: dict[str, Any]
+
+
+class FoundItems(BaseModel):
+    """Items whose titles match, best first; `total` counts all of them."""
+
+    snapshot: str
+    items: list[FoundItem]
+    total: int
+
+
+class Score(BaseModel):
+    """The score of one pair; null if there is none."""
+
+    snapshot: str
+    a: Id
+    b: Id
+    score: float | None
+
+
+class HiddenState(BaseModel):
+    """Whether an item is hidden now, and the version of the list of hidden items."""
+
+    id: Id
+    hidden: bool
+    version: int
+
+
+class SnapshotSummary(BaseModel):
+    """A published snapshot."""
+
+    name: str
+    created: str
+    encoding: Literal["dense", "sparse"]
+    items: int
+    pairs: int
+    directed: bool
+    shards: int
+    bytes: int
+    active: bool
+
+
+class Pointer(BaseModel):
+    """The snapshot that is active now, and those before it, newest first."""
+
+    active: str
+    previous: list[str]
+
+
+class Snapshots(BaseModel):
+    """What the store holds; `serving` is the snapshot that this replica answers from, `open` those it can."""
+
+    active: str | None
+    serving: str | None
+    open: list[str]
+    previous: list[str]
+    snapshots: list[SnapshotSummary]
+
+
+class Health(BaseModel):
+    """State of this replica; `problem` says why the active snapshot is not, or not yet, the one served."""
+
+    status: Literal["ok", "degraded", "unavailable"]
+    version: str
+    snapshot: str | None
+    items: int | None
+    pairs: int | None
+    shards: list[dict[str, Any]]
+    cache: dict[str, Any]
+    hidden: int
+    problem: str | None
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details; `field` names the part of the request at fault.
+
+    attributes: those that the items have, with their types, where a filter is at fault.
+    """
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    field: str | None = None
+    attributes: dict[str, str] | None = None
+
+
+class Batch(BaseModel):
+    """An answer, or a problem in its place, for each request, in order."""
+
+    responses: list[Answer | Problem]
+
+
+def problem_of(error: SimshardError) -> dict[str, Any]:
+    """The body of a Problem: what went wrong, where in the request, and the status that says so."""
+    for kind, status, title in STATUS:
+        if isinstance(error, kind):
+            body = {"type": "about:blank", "title": title, "status": status, "detail": str(error)}
+            field, attributes = getattr(error, "field", None), getattr(error, "attributes", None)
+            return body | ({"field": field} if field else {}) | ({"attributes": attributes} if attributes else {})
+    detail = "the service could not answer; its log says why"
+    return {"type": "about:blank", "title": "Internal error", "status": 500, "detail": detail}

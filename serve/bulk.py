@@ -1,0 +1,66 @@
+"""What is similar to each of many items: arrays in, one Arrow table out, no Python object for a hit."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from simshard.serve.requests import MAX_BULK, BulkRequest
+from simshard.serve.router import Table, nearest
+from simshard.serve.selections import Selections
+from simshard.shards.errors import InvalidQuery
+
+
+async def nearest_table(table: Table, selections: Selections, request: BulkRequest, pool: Executor) -> pa.Table:
+    """The hits of many single seeds: a table of id, rank (int32, from 1), neighbor and score (float32).
+
+    Rows stand in the order of `ids`; an unknown one has none and is named in the schema's metadata, `missing_ids`.
+    Raises InvalidQuery and ShardUnavailable.
+    """
+    if len(request.ids) * request.limit > MAX_BULK:
+        raise InvalidQuery("ids", f"{len(request.ids):,} ids x limit {request.limit}: at most {MAX_BULK:,}")
+    loop = asyncio.get_running_loop()
+    text = selections.canonical(request.filter)
+    ids, rows = await loop.run_in_executor(pool, _find, table, request.ids)
+    selection = await selections.selection(table, selections.hidden, text)
+    known = rows >= 0
+    seeds = rows[known].astype(np.uint32)
+    found = await nearest(table, seeds, request.limit, selection)
+
+    def assemble() -> pa.Table:
+        columns = {
+            "id": table.items.ids.take(pa.array(np.repeat(seeds, found.counts))),
+            "rank": _ranks(found.counts),
+            "neighbor": table.items.ids.take(pa.array(found.neighbors)),
+            "score": found.scores,
+        }
+        missing = orjson.dumps(ids.filter(pa.array(~known)).to_pylist())
+        return pa.table(columns).replace_schema_metadata({"snapshot": table.name, "missing_ids": missing})
+
+    return await loop.run_in_executor(pool, assemble)
+
+
+def _ranks(counts: NDArray[np.intp]) -> NDArray[np.int32]:
+    """1, 2, ... for each count, one after another."""
+    starts = np.cumsum(counts) - counts
+    return (np.arange(1, int(counts.sum()) + 1) - np.repeat(starts, counts)).astype(np.int32)
+
+
+def _find(table: Table, ids: list[Any]) -> tuple[pa.Array, NDArray[np.int64]]:
+    """Ids as an array, and their rows, -1 for unknown ones. Raises InvalidQuery for what is no id."""
+    try:
+        array = pa.array(ids, pa.int64() if table.items.integer else pa.string())
+    except (pa.ArrowException, OverflowError, TypeError):
+        array = None
+    if array is None or array.null_count:  # ids of the other type, which `row` reads as well, or none
+        for i, id_ in enumerate(ids):
+            if isinstance(id_, bool) or not isinstance(id_, int | str):
+                raise InvalidQuery(f"ids[{i}]", "an id is an integer or text")
+        array = pa.array([str(id_) for id_ in ids], pa.string())
+    return array, table.items.find(array)

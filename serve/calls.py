@@ -1,0 +1,188 @@
+"""What the Python client asks and how it reads the answers, without a network: generators that yield calls.
+
+Each is sent the response to every call that it yields, and returns what it made of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, TypeVar, Unpack
+from urllib.parse import quote
+
+import httpx
+
+from simshard.serve.answers import Answer, Batch, FoundItems, HiddenState, Id, Item, Problem, Score, Snapshots
+from simshard.serve.requests import MAX_BULK
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+T = TypeVar("T")
+
+Filter = Mapping[str, Any] | str
+GivenSeed = Id | Mapping[str, Any]
+
+_BODY = 1_000_000  # bytes; a server takes 1 MiB
+_TEXTS = ("id", "group_by", "snapshot")
+
+
+class Call(NamedTuple):
+    """One HTTP request: parameters for its query string, or a body to send as JSON."""
+
+    method: str
+    path: str
+    params: Mapping[str, Any] | None = None
+    body: Any = None
+
+
+Flow = Generator[Call, httpx.Response, T]
+
+
+class ScoringOptions(TypedDict, total=False):
+    """What every query of hits may say; see docs/queries.md."""
+
+    filter: Filter | None
+    boost: Sequence[Mapping[str, Any]]
+    score_threshold: float | None
+    explain: bool
+    with_payload: bool
+    snapshot: str | None
+    timeout_ms: int
+
+
+class HitOptions(ScoringOptions, total=False):
+    """What a query of hits from all items may say."""
+
+    limit: int
+    offset: int
+    exclude_ids: Sequence[Id]
+    diversity: float
+    group_by: str | None
+    group_size: int
+    fallback: Mapping[str, Any] | None
+
+
+class RecommendOptions(HitOptions, total=False):
+    """What a query with many seeds may say."""
+
+    negative: Sequence[GivenSeed]
+    strategy: Literal["sum_scores", "best_score"]
+
+
+class RankOptions(ScoringOptions, total=False):
+    """What a ranking may say."""
+
+    negative: Sequence[GivenSeed]
+    strategy: Literal["sum_scores", "best_score"]
+
+
+def similar(id: Id, **options: Unpack[HitOptions]) -> Flow[Answer]:
+    """Hits for one item."""
+    params = {"id": str(id), **options}
+    response = yield Call("GET", "/v1/similar", {name: _text(name, value) for name, value in params.items()})
+    return Answer.model_validate_json(response.content)
+
+
+def _text(name: str, value: Any) -> str | None:
+    """A parameter as it stands in a query string; None: it does not."""
+    return value if value is None or name in _TEXTS else json.dumps(value, default=list)
+
+
+def recommend(positive: Sequence[GivenSeed], **options: Unpack[RecommendOptions]) -> Flow[Answer]:
+    """Hits for many seeds: ids, or mappings of `id` and `weight`."""
+    response = yield Call("POST", "/v1/recommend", body={"positive": positive, **options})
+    return Answer.model_validate_json(response.content)
+
+
+def recommend_batch(requests: Sequence[Mapping[str, Any]]) -> Flow[list[Answer | Problem]]:
+    """An answer, or a problem in its place, for each request of up to 1,000."""
+    response = yield Call("POST", "/v1/recommend/batch", body={"requests": requests})
+    return Batch.model_validate_json(response.content).responses
+
+
+def rank(positive: Sequence[GivenSeed], candidates: Sequence[Id], **options: Unpack[RankOptions]) -> Flow[Answer]:
+    """The candidates in order for the seeds."""
+    response = yield Call("POST", "/v1/rank", body={"positive": positive, "candidates": candidates, **options})
+    return Answer.model_validate_json(response.content)
+
+
+def score(a: Id, b: Id) -> Flow[float | None]:
+    """The score of one pair; None if there is none."""
+    response = yield Call("GET", "/v1/score", {"a": str(a), "b": str(b)})
+    return Score.model_validate_json(response.content).score
+
+
+def items(text: str = "", limit: int = 10) -> Flow[FoundItems]:
+    """Items whose titles have words that begin so, best first."""
+    response = yield Call("GET", "/v1/items", {"q": text, "limit": limit})
+    return FoundItems.model_validate_json(response.content)
+
+
+def item(id: Id) -> Flow[Item]:
+    """One item."""
+    response = yield Call("GET", f"/v1/items/{quote(str(id), safe='')}")
+    return Item.model_validate_json(response.content)
+
+
+def hide(id: Id) -> Flow[HiddenState]:
+    """Keep an item out of every answer from now on; needs the admin key."""
+    response = yield Call("PUT", f"/v1/items/{quote(str(id), safe='')}/hidden")
+    return HiddenState.model_validate_json(response.content)
+
+
+def unhide(id: Id) -> Flow[HiddenState]:
+    """Show a hidden item again; needs the admin key."""
+    response = yield Call("DELETE", f"/v1/items/{quote(str(id), safe='')}/hidden")
+    return HiddenState.model_validate_json(response.content)
+
+
+def snapshots() -> Flow[Snapshots]:
+    """What the store holds and what is served."""
+    response = yield Call("GET", "/v1/snapshots")
+    return Snapshots.model_validate_json(response.content)
+
+
+def raw(call: Call) -> Flow[bytes]:
+    """The body of an answer as it came."""
+    response = yield call
+    return response.content
+
+
+def similar_many(
+    ids: Iterable[Id] | Any, limit: int = 10, *, filter: Filter | None = None, snapshot: str | None = None
+) -> Flow[pa.Table]:
+    """Hits for many items at once: a pyarrow table of id, rank (from 1), neighbor, score, in the order of `ids`.
+
+    ids: a list, a numpy array, or an Arrow array, of any length. Those that are unknown have no rows and are named in
+    the metadata of the schema, `missing_ids` (JSON), beside the one `snapshot` that all rows are of.
+    """
+    import pyarrow as pa
+
+    given: list[Id] = getattr(ids, "to_pylist", getattr(ids, "tolist", lambda: list(ids)))()
+    size = max(MAX_BULK // limit, 1) if limit > 0 else 1
+    tables: list[pa.Table] = []
+    missing: list[Id] = []
+    start = 0
+    while start < len(given) or not tables:
+        part = given[start : start + size]
+        body = {"ids": part, "limit": limit, "filter": filter, "snapshot": snapshot}
+        if len(part) > 1 and len(json.dumps(body)) > _BODY:
+            size //= 2
+            continue
+        response = yield Call("POST", "/v1/similar/bulk", body=body)
+        tables.append(pa.ipc.open_stream(response.content).read_all())
+        missing += json.loads(tables[-1].schema.metadata[b"missing_ids"])
+        snapshot = response.headers["x-snapshot"]
+        start += size
+    return pa.concat_tables(tables).replace_schema_metadata({"snapshot": snapshot, "missing_ids": json.dumps(missing)})
+
+
+def request_of(call: Call) -> dict[str, Any]:
+    """What httpx is to send for a call."""
+    params = None if call.params is None else {k: v for k, v in call.params.items() if v is not None}
+    request: dict[str, Any] = {"method": call.method, "url": call.path.lstrip("/"), "params": params}
+    if call.body is not None:
+        request["content"] = json.dumps(call.body, default=list).encode()
+        request["headers"] = {"content-type": "application/json"}
+    return request

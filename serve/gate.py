@@ -1,0 +1,110 @@
+"""ASGI middleware before the application: keys, and the limit on bodies."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from simshard.serve.settings import ADMIN_KEY_VARIABLE
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MAX_BODY = 1 << 20
+_OPEN_PATHS = ("/livez", "/readyz")
+
+
+def problem(body: dict[str, Any]) -> Response:
+    """An RFC 9457 answer with this body."""
+    headers = {"Retry-After": "1"} if body["status"] == 503 else None
+    return Response(orjson.dumps(body), body["status"], headers, "application/problem+json")
+
+
+def refusal(status: int, title: str, detail: str) -> Response:
+    """An RFC 9457 answer that names no part of the request."""
+    return problem({"type": "about:blank", "title": title, "status": status, "detail": detail})
+
+
+class Gate:
+    """Lets requests through that bring the key that they need and no more than MAX_BODY bytes.
+
+    api_key: needed by every request, where one is set; admin_key: needed to change anything, and good for all else.
+    """
+
+    def __init__(self, app: App, api_key: str | None, admin_key: str | None) -> None:
+        self.app = app
+        self._key = api_key.encode() if api_key else None
+        self._admin = admin_key.encode() if admin_key else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        refused = self._refusal(scope)
+        if refused is not None:
+            await refused(scope, receive, send)
+            return
+        if scope["method"] in ("POST", "PUT", "PATCH"):
+            body = await _read(receive)
+            if body is None:
+                await refusal(413, "Body too large", f"a body may have {MAX_BODY} bytes")(scope, receive, send)
+                return
+            receive = _replay(body, receive)
+        await self.app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+        if self._admin is not None and hmac.compare_digest(given, self._admin):
+            return None
+        known = self._key is None or hmac.compare_digest(given, self._key)
+        if not known and path not in _OPEN_PATHS:
+            answer = refusal(401, "Unauthorized", "send the API key as `Authorization: Bearer KEY`")
+            answer.headers["WWW-Authenticate"] = "Bearer"
+            return answer
+        if changes(scope["method"], path):
+            hint = "send the admin key as `Authorization: Bearer KEY`"
+            if self._admin is None:
+                hint = f"this server has no admin key; start it with {ADMIN_KEY_VARIABLE}"
+            return refusal(403, "Forbidden", f"changes need the admin key: {hint}")
+        return None
+
+
+def changes(method: str, path: str) -> bool:
+    """Whether a request would change the store."""
+    if path.startswith("/v1/snapshots"):
+        return method not in ("GET", "HEAD", "OPTIONS")
+    return path.endswith("/hidden") and method in ("PUT", "DELETE")
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """The whole body; None if it is larger than allowed."""
+    chunks = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return b""
+        size += len(message.get("body", b""))
+        if size > MAX_BODY:
+            return None
+        chunks.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(chunks)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def replayed() -> MutableMapping[str, Any]:
+        return next(messages, None) or await receive()
+
+    return replayed

@@ -1,0 +1,194 @@
+"""Requests -> questions: ids become rows of one snapshot, options are checked, a key tells each from every other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simshard.serve.requests import (
+    MAX_DEPTH,
+    MAX_SEEDS,
+    HitOptions,
+    Id,
+    Liking,
+    RankRequest,
+    RecommendRequest,
+    Scoring,
+    Seed,
+    SimilarRequest,
+)
+from simshard.serve.router import Table
+from simshard.serve.selections import Selections
+from simshard.shards.errors import InvalidQuery, UnknownItem
+from simshard.shards.items import plain_id
+from simshard.shards.query import Query, Selection, Strategy, rounding_for
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Known seeds in the order of the request, and the ids of the unknown ones."""
+
+    rows: tuple[int, ...] = ()
+    weights: tuple[float, ...] = ()
+    negative: tuple[bool, ...] = ()
+    missing: tuple[int | str, ...] = ()
+
+    def in_row_order(self) -> Seeds:
+        """The same seeds by ascending row."""
+        return seeds_of(sorted(zip(self.rows, self.weights, self.negative, strict=True)), self.missing)
+
+
+def seeds_of(known: Sequence[tuple[int, float, bool]], missing: tuple[int | str, ...]) -> Seeds:
+    """Seeds of row, weight and whether it is negative, and the ids of unknown ones."""
+    rows, weights, negative = zip(*known, strict=True) if known else ((), (), ())
+    return Seeds(rows, weights, negative, missing)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a snapshot. Filters stand as canonical text; its `repr` is a cache key.
+
+    candidates: the rows to put in order; None: all items. fallback: an attribute, and whether larger comes first.
+    """
+
+    kind: str
+    seeds: Seeds
+    limit: int
+    offset: int = 0
+    strategy: Strategy = "sum_scores"
+    exclude: tuple[int, ...] = ()
+    candidates: tuple[int, ...] | None = None
+    score_threshold: float | None = None
+    filter: str = ""
+    boosts: tuple[tuple[str, float], ...] = ()
+    diversity: float = 0.0
+    group_by: str | None = None
+    group_size: int = 1
+    fallback: tuple[str, bool] | None = None
+    explain: bool = False
+    with_payload: bool = True
+    timeout_ms: int = field(default=1000, repr=False)
+
+    def query(self, table: Table, selection: Selection | None, factors: NDArray[np.float64] | None) -> Query:
+        """The question as shards understand it. Raises InvalidQuery for weights and boosts that are too large."""
+        weights = np.array(self.seeds.weights)
+        largest = 1.0 if factors is None else float(factors.max())
+        return Query(
+            rows=np.array(self.seeds.rows, dtype=np.uint32),
+            weights=weights,
+            negative=np.array(self.seeds.negative, dtype=np.bool_),
+            exclude=np.array(sorted({*self.seeds.rows, *self.exclude}), dtype=np.uint32),
+            limit=self.limit,
+            offset=self.offset,
+            strategy=self.strategy,
+            score_threshold=self.score_threshold,
+            rounding=rounding_for(weights, table.snapshot.manifest.score_abs_max, largest),
+            selection=selection,
+            factors=factors,
+        )
+
+
+def row_of(table: Table, id_: int | str) -> int:
+    """The row of an id. Raises UnknownItem."""
+    row = table.items.row(id_)
+    if row is None:
+        raise unknown(table, id_)
+    return row
+
+
+def unknown(table: Table, id_: int | str) -> UnknownItem:
+    """The error for an id that a snapshot does not have."""
+    return UnknownItem(f"item {id_!r} is not in snapshot {table.name}")
+
+
+def ask_similar(table: Table, selections: Selections, request: SimilarRequest) -> Question:
+    """What is similar to an item. Raises UnknownItem, unless there is a fallback, and InvalidQuery."""
+    row = table.items.row(request.id)
+    if row is None and request.fallback is None:
+        raise unknown(table, request.id)
+    seeds = Seeds(missing=(request.id,)) if row is None else Seeds((row,), (1.0,), (False,))
+    return _of_options(Question("similar", seeds, request.limit), table, selections, request)
+
+
+def ask_recommend(table: Table, selections: Selections, request: RecommendRequest) -> Question:
+    """What goes with these items. Raises UnknownItem, unless there is a fallback, and InvalidQuery."""
+    seeds = _seeds(table, request, request.fallback is None)
+    if not request.explain:
+        seeds = seeds.in_row_order()  # one cache entry for all orders; an explanation keeps the request's
+    question = Question("recommend", seeds, request.limit, strategy=request.strategy)
+    return _of_options(question, table, selections, request)
+
+
+def ask_rank(table: Table, selections: Selections, request: RankRequest) -> Question:
+    """The candidates in order for the seeds. Raises UnknownItem and InvalidQuery."""
+    seeds = _seeds(table, request, True)
+    rows = _look_up(table, request.candidates, (f"candidates[{i}]" for i in range(len(request.candidates))))
+    missing = tuple(plain_id(id_) for row, id_ in zip(rows, request.candidates, strict=True) if row is None)
+    seeds = replace(seeds, missing=seeds.missing + missing)
+    known = tuple(row for row in rows if row is not None)
+    question = Question("rank", seeds, max(len(known), 1), strategy=request.strategy, candidates=known)
+    return _of_scoring(question, selections, request)
+
+
+def _of_options(question: Question, table: Table, selections: Selections, options: HitOptions) -> Question:
+    if options.offset + options.limit > MAX_DEPTH:
+        raise InvalidQuery("offset", f"offset + limit is {options.offset + options.limit}, at most {MAX_DEPTH}")
+    if options.diversity and options.offset:
+        raise InvalidQuery("offset", "diversity orders the first page only; ask for a larger limit instead")
+    if options.group_size != 1 and options.group_by is None:
+        raise InvalidQuery("group_size", "there is no group_by that it could be of")
+    rows = (table.items.row(id_) for id_ in options.exclude_ids)
+    fallback = options.fallback
+    question = replace(
+        question,
+        offset=options.offset,
+        exclude=tuple(sorted({row for row in rows if row is not None})),
+        diversity=options.diversity,
+        group_by=options.group_by,
+        group_size=options.group_size,
+        fallback=None if fallback is None else (fallback.order_by, fallback.direction == "desc"),
+    )
+    return _of_scoring(question, selections, options)
+
+
+def _of_scoring(question: Question, selections: Selections, options: Scoring) -> Question:
+    return replace(
+        question,
+        score_threshold=options.score_threshold,
+        filter=selections.canonical(options.filter),
+        boosts=selections.boosts(options.boost),
+        explain=options.explain,
+        with_payload=options.with_payload,
+        timeout_ms=options.timeout_ms,
+    )
+
+
+def _look_up(table: Table, ids: Iterable[Id], places: Iterable[str]) -> list[int | None]:
+    """The row of each id, None for unknown ones. Raises InvalidQuery, naming the place, for an id given twice."""
+    rows: list[int | None] = []
+    seen: set[int | str] = set()
+    for id_, place in zip(ids, places, strict=True):
+        row = table.items.row(id_)
+        same = str(id_) if row is None else row
+        if same in seen:
+            raise InvalidQuery(place, f"id {id_!r} is given twice")
+        seen.add(same)
+        rows.append(row)
+    return rows
+
+
+def _seeds(table: Table, request: Liking, needs_positive: bool) -> Seeds:
+    if len(request.positive) + len(request.negative) > MAX_SEEDS:
+        raise InvalidQuery("negative", f"more than {MAX_SEEDS} seeds in all")
+    given = [seed if isinstance(seed, Seed) else Seed(id=seed) for seed in (*request.positive, *request.negative)]
+    places = [f"{name}[{i}]" for name in ("positive", "negative") for i in range(len(getattr(request, name)))]
+    rows = _look_up(table, (seed.id for seed in given), places)
+    positive = len(request.positive)
+    if needs_positive and all(row is None for row in rows[:positive]):
+        raise UnknownItem(f"none of the positive ids is in snapshot {table.name}")
+    both = list(enumerate(zip(rows, given, strict=True)))
+    known = [(row, seed.weight, i >= positive) for i, (row, seed) in both if row is not None]
+    return seeds_of(known, tuple(plain_id(seed.id) for _, (row, seed) in both if row is None))

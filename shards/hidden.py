@@ -1,0 +1,110 @@
+"""Items that an operator hid: a small overlay of ids beside the snapshots, `hidden.json`, over all of them.
+
+`{"format": 1, "version": V, "items": [{"id": ID, "hidden": TIME}, ...]}`, replaced atomically; `version` grows with
+every change. It names ids, not rows, so it holds for every snapshot that the store will ever have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+
+import orjson
+
+from simshard.shards.errors import StoreError, UnknownItem
+from simshard.shards.items import Items
+from simshard.shards.store import Store
+
+HIDDEN = "hidden.json"
+FORMAT = 1
+MAX_HIDDEN = 100_000
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """Hidden ids, each with the time (UTC) since when; `version` counts the changes; `file` is what was read."""
+
+    version: int = 0
+    items: tuple[tuple[int | str, str], ...] = ()
+    file: tuple[int, int, int] | None = field(default=None, compare=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """A name for this set of ids, however it came about: part of cache keys and ETags. Empty for none."""
+        if not self.items:
+            return ""
+        ids = sorted(repr(id_) for id_, _ in self.items)
+        return hashlib.blake2b("\n".join(ids).encode(), digest_size=8).hexdigest()
+
+    def __contains__(self, id_: object) -> bool:
+        return any(each == id_ for each, _ in self.items)
+
+    def to_json(self) -> bytes:
+        """The overlay as written to disk."""
+        items = [{"id": id_, "hidden": since} for id_, since in self.items]
+        return orjson.dumps({"format": FORMAT, "version": self.version, "items": items}) + b"\n"
+
+
+def read_hidden(store: Store, known: Hidden | None = None) -> Hidden:
+    """The overlay as it stands; empty where there is none. Raises StoreError for a file that is none.
+
+    known: one read before, which is answered without reading again while the file is the same.
+    """
+    path = store.root / HIDDEN
+    try:
+        status = path.stat()
+        file = (status.st_ino, status.st_mtime_ns, status.st_size)
+        if known is not None and known.file == file:
+            return known
+        content = orjson.loads(path.read_bytes())
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']!r} is unknown to this version, which reads format {FORMAT}")
+        items = tuple((each["id"], each["hidden"]) for each in content["items"])
+        if not all(isinstance(id_, int | str) and isinstance(since, str) for id_, since in items):
+            raise ValueError("an id in it is neither an integer nor text")
+        return Hidden(int(content["version"]), items, file)
+    except FileNotFoundError:
+        return Hidden()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{path}: not a list of hidden items ({error}); repair it, or remove it to hide none"
+        ) from error
+
+
+def change_hidden(store: Store, id_: int | str, hide: bool) -> Hidden:
+    """Hide an item, or show it again, in every snapshot; the overlay afterwards. Asking twice changes nothing more.
+
+    Raises StoreError where the store cannot be written, or more than MAX_HIDDEN items would be hidden.
+    """
+    with store.locked():
+        old = read_hidden(store)
+        if (id_ in old) == hide:
+            return old
+        items = tuple(item for item in old.items if item[0] != id_)
+        if hide:
+            if len(items) >= MAX_HIDDEN:
+                raise StoreError(
+                    f"{store.root}: {MAX_HIDDEN:,} items are hidden, which is the most; build without them"
+                )
+            items += ((id_, datetime.now(UTC).isoformat(timespec="seconds")),)
+        new = Hidden(old.version + 1, items)
+        store.replace(HIDDEN, new.to_json())
+        return new
+
+
+def hide_item(store: Store, items: Items, text: int | str, hide: bool) -> tuple[int | str, Hidden]:
+    """Hide an item of a snapshot, or show one again that may be gone from it; its id, and the overlay afterwards.
+
+    Raises UnknownItem, and StoreError as `change_hidden` does.
+    """
+    row = items.row(text)
+    known = [items.ids[row].as_py()] if row is not None else []
+    if not hide and row is None:
+        known = [id_ for id_, _ in read_hidden(store).items if str(id_) == str(text)]
+    if not known:
+        raise UnknownItem(f"item {text!r} is not in the snapshot" + ("" if hide else ", nor is it hidden"))
+    return known[0], change_hidden(store, known[0], hide)

@@ -1,0 +1,159 @@
+"""What one shard answers: hits, partials and scores, read from its map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simshard.shards.format import MISSING, ShardReader
+from simshard.shards.query import Hits, Partial, Query, Rows, Selection, at_least, gather, truncate
+
+METHODS = ("search", "partial", "scores", "nearest")  # what a shard can be asked by name
+_WIDEST = 1024  # entries of a sparse row that `nearest` looks at beside those of other rows
+
+
+def search(reader: ShardReader, query: Query) -> Hits:
+    """The hits of a query whose every seed lies in the shard."""
+    hits = search_top(reader, query)
+    return truncate(partial(reader, query), query) if hits is None else hits
+
+
+def search_top(reader: ShardReader, query: Query) -> Hits | None:
+    """Hits of one positive seed from the best stored beside its row, without touching a page of the matrix.
+
+    None where those do not reach far enough, for several seeds, and for a selection of so few rows that looking at
+    each of them is faster.
+    """
+    if len(query.rows) != 1 or query.negative[0]:
+        return None
+    rows, scores, complete = reader.top(int(query.rows[0]))
+    needed = query.offset + query.limit
+    for reach in _reaches(query, reader.items, len(rows), complete):
+        values = query.contribution(0, scores[:reach])
+        keep = query.admits(rows[:reach])
+        enough = reach >= len(rows) and complete
+        if query.score_threshold is not None:
+            passed = at_least(values, query.score_threshold)
+            enough = enough or not passed.all()
+            keep &= passed
+        chosen = np.flatnonzero(keep)[:needed]
+        if enough or len(chosen) == needed:
+            chosen = chosen[query.offset :]
+            return Hits(rows[chosen], values[chosen])
+    return None
+
+
+def _reaches(query: Query, items: int, stored: int, complete: bool) -> Iterator[int]:
+    """How many of the stored best to look at: first as many as should be enough, then all."""
+    needed = query.offset + query.limit
+    if query.selection is not None:
+        if not complete and query.selection.count * stored < needed * items:
+            return  # they will hardly hold enough
+        needed = needed * items * 3 // (2 * max(query.selection.count, 1)) + 8
+    first = needed + len(query.exclude)
+    yield first
+    if first < stored:
+        yield stored
+
+
+def partial(reader: ShardReader, query: Query) -> Partial:
+    """What the query's seeds, all of the shard, contribute to every candidate."""
+    if not reader.dense:
+        return _partial_sparse(reader, query)
+    candidates = None if query.selection is None else query.selection.rows
+    size = reader.items if candidates is None else len(candidates)
+    present = np.zeros(size, dtype=np.bool_)
+    best_of = query.strategy == "best_score"
+    columns = tuple(np.full(size, fill) for fill in ((-np.inf, -np.inf) if best_of else (0.0,)))
+    for i, row in enumerate(query.rows.tolist()):
+        scores, used = reader.full(row)
+        if used is None:
+            used = np.ones(reader.items, dtype=np.bool_)
+        if candidates is not None:
+            scores, used = scores[candidates], used[candidates]
+        values = query.contribution(i, scores)
+        present |= used
+        if best_of:
+            column = columns[int(query.negative[i])]
+            np.maximum(column, values, out=column, where=used)
+        else:
+            np.add(columns[0], values, out=columns[0])
+    if candidates is None:
+        return Partial(query.strategy, None, present, columns)
+    return Partial(query.strategy, candidates[present], None, tuple(column[present] for column in columns))
+
+
+def _partial_sparse(reader: ShardReader, query: Query) -> Partial:
+    rows, values = [np.empty(0, np.uint32)], [np.empty(0)]
+    for i, row in enumerate(query.rows.tolist()):
+        neighbors, scores = reader.listed(row)
+        if query.selection is not None:
+            kept = query.selection.mask[neighbors]
+            neighbors, scores = neighbors[kept], scores[kept]
+        rows.append(neighbors)
+        values.append(query.contribution(i, scores))
+    all_rows, all_values = np.concatenate(rows), np.concatenate(values)
+    if query.strategy == "sum_scores":
+        return gather(query.strategy, all_rows, (all_values,))
+    negative = np.repeat(query.negative, [len(part) for part in values[1:]])
+    columns = (np.where(negative, -np.inf, all_values), np.where(negative, all_values, -np.inf))
+    return gather(query.strategy, all_rows, columns)
+
+
+def scores(reader: ShardReader, rows: Rows, columns: Rows) -> NDArray[np.float32]:
+    """Scores of rows of the shard (R,) with any rows (C,), all different: float32 (R, C), NaN where no pair is."""
+    found = np.full((len(rows), len(columns)), MISSING)
+    order = np.argsort(columns)
+    for i, row in enumerate(rows.tolist()):
+        if reader.dense:
+            values, used = reader.full(row)
+            found[i] = values[columns] if used is None else np.where(used[columns], values[columns], MISSING)
+            continue
+        neighbors, values = reader.listed(row)
+        wanted = np.flatnonzero(np.isin(neighbors, columns))
+        found[i, order[np.searchsorted(columns, neighbors[wanted], sorter=order)]] = values[wanted]
+    return found
+
+
+class Nearest(NamedTuple):
+    """The best of R rows, best first: how many of each, int (R,), and all of them, row after row, with their scores."""
+
+    counts: NDArray[np.intp]
+    neighbors: Rows
+    scores: NDArray[np.float32]
+
+
+def nearest(reader: ShardReader, rows: Rows, limit: int, selection: Selection | None) -> Nearest:
+    """The hits of many single seeds of the shard (R,), which may repeat; as `search` gives them one by one."""
+    counts = np.zeros(len(rows), dtype=np.intp)
+    neighbors = np.zeros((len(rows), limit), dtype=np.uint32)
+    found = np.zeros((len(rows), limit), dtype=np.float32)
+    alone = []
+    for places, top in reader.tops(rows, limit if selection is None else _WIDEST):
+        width = min(limit, top.neighbors.shape[1])
+        if selection is None:
+            enough = top.complete | (top.counts >= limit)
+            neighbors[places, :width], found[places, :width] = top.neighbors[:, :width], top.scores[:, :width]
+            counts[places] = np.minimum(top.counts, limit)
+        else:
+            keep = selection.mask[top.neighbors]
+            keep &= np.arange(top.neighbors.shape[1]) < top.counts[:, None]
+            rank = np.cumsum(keep, axis=1, dtype=np.int32)
+            keep &= rank <= limit
+            row, place = np.nonzero(keep)
+            at = (places[row], rank[row, place] - 1)
+            neighbors[at], found[at] = top.neighbors[row, place], top.scores[row, place]
+            counts[places] = keep.sum(axis=1)
+            enough = top.complete | (counts[places] >= limit)
+        alone += places[~enough].tolist()
+    one, positive, nothing = np.ones(1), np.zeros(1, dtype=np.bool_), np.empty(0, dtype=np.uint32)
+    for place in alone:
+        query = Query(rows[place : place + 1], one, positive, nothing, limit, selection=selection)
+        hits = search(reader, query)
+        counts[place] = len(hits.rows)
+        neighbors[place, : len(hits.rows)], found[place, : len(hits.rows)] = hits.rows, hits.scores
+    kept = np.arange(limit) < counts[:, None]
+    return Nearest(counts, neighbors[kept], found[kept])
