@@ -252,7 +252,7 @@ class BulkRequest(Model):
     """Many items at once; ids x limit <= 1,000,000."""
 
     ids: Annotated[
-        SkipValidation[list[Any]],
+        list[Any],
         WithJsonSchema({"type": "array", "items": {"anyOf": [{"type": "integer"}, {"type": "string"}]}}),
     ]
     limit: Limit = 10

@@ -1,6 +1,7 @@
 """The HTTP face without Ray: the ASGI application over a store, asked through httpx."""
 
 import asyncio
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -15,21 +16,25 @@ from simshard.serve.gate import MAX_BODY
 from simshard.serve.router import local_table
 from simshard.serve.service import Service
 from simshard.shards.errors import ShardUnavailable
+from simshard.shards.hidden import Hidden
 from simshard.shards.store import Snapshot
 from tests import oracle
 from tests.builder import random_matrix, write_store
 
 ITEMS = 30
 MATRIX = random_matrix(7, ITEMS, density=0.8)
-IDS = [f"id {row}" for row in range(ITEMS)]
+IDS = [*(f"id {row}" for row in range(ITEMS - 2)), "a/b?c#d%", "é"]
 POOL = ThreadPoolExecutor(2)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    ids = pa.array([*IDS[:-2], "a/b?c#d%", "é"])
+    ids = pa.array(IDS)
     titles = pa.array([f"Title {row}" if row else None for row in range(ITEMS)])
-    return write_store(tmp_path_factory.mktemp("api"), MATRIX, ids=ids, attributes={"title": titles})
+    years = pa.array([2000 + row % 10 for row in range(ITEMS)], pa.int64())
+    kinds = pa.array(["TV", "Movie", None] * (ITEMS // 3))
+    attributes = {"title": titles, "year": years, "kind": kinds}
+    return write_store(tmp_path_factory.mktemp("api"), MATRIX, ids=ids, attributes=attributes)
 
 
 @pytest.fixture
@@ -39,7 +44,7 @@ def service(store):
     return service
 
 
-def client_of(service, store, api_key=None):
+def client_of(service, store, api_key=None, admin_key=None):
     def health():
         name = service.table.name if service.table else None
         return {
@@ -50,10 +55,12 @@ def client_of(service, store, api_key=None):
             "pairs": None,
             "shards": [],
             "cache": {},
+            "hidden": 0,
             "problem": None if name else "the shard is damaged",
         }
 
-    transport = httpx.ASGITransport(build_api(service, store, api_key, health), raise_app_exceptions=False)
+    app = build_api(service, store, api_key, health, admin_key)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://test")
 
 
@@ -64,10 +71,7 @@ async def client(service, store):
 
 
 def printed(hits):
-    return [
-        (IDS.index(hit["id"]) if hit["id"] in IDS[:-2] else ITEMS - 1 - (hit["id"] != "é"), np.float32(hit["score"]))
-        for hit in hits
-    ]
+    return [(IDS.index(hit["id"]), np.float32(hit["score"])) for hit in hits]
 
 
 async def test_similar(client, store):
@@ -95,7 +99,8 @@ async def test_ids_that_fit_no_path(client):
 
 async def test_item_and_score(client):
     body = (await client.get("/v1/items/id 5")).json()
-    assert (body["id"], body["title"], body["payload"]) == ("id 5", "Title 5", {"title": "Title 5"})
+    assert (body["id"], body["title"], body["hidden"]) == ("id 5", "Title 5", False)
+    assert body["payload"] == {"title": "Title 5", "year": 2005}
     assert (await client.get("/v1/items/id 0")).json()["title"] is None
     for a in range(3):
         for b in range(8):
@@ -108,7 +113,8 @@ async def test_item_and_score(client):
 async def test_items_by_title(client):
     body = (await client.get("/v1/items", params={"q": "TÍTLE 1", "limit": 3})).json()
     assert [item["title"] for item in body["items"]] == ["Title 1", "Title 10", "Title 11"]
-    assert body["items"][1] == {"id": "id 10", "title": "Title 10", "payload": {"title": "Title 10"}}
+    payload = {"title": "Title 10", "year": 2000, "kind": "Movie"}
+    assert body["items"][1] == {"id": "id 10", "title": "Title 10", "payload": payload}
     assert body["total"] == 11
     body = (await client.get("/v1/items", params={"q": "a/b?c#d%"})).json()  # an id
     assert [item["id"] for item in body["items"]] == ["a/b?c#d%"]
@@ -159,6 +165,158 @@ async def test_recommend_with_everything(client):
             assert sum(lines.values()) == pytest.approx(float(score), abs=1e-6)
 
 
+async def test_similar_takes_the_same_options_as_recommend(client):
+    options = {
+        "limit": 4,
+        "filter": {"must": [{"key": "year", "range": {"gte": 2003}}]},
+        "boost": [{"filter": {"must": [{"key": "kind", "match": {"value": "TV"}}]}, "factor": 1.5}],
+        "group_by": "kind",
+        "group_size": 2,
+        "fallback": {"order_by": "year"},
+        "exclude_ids": ["id 4"],
+        "explain": True,
+        "with_payload": False,
+    }
+    posted = await client.post("/v1/recommend", json={"positive": ["id 3"], **options})
+    params = {name: value if name == "group_by" else json.dumps(value) for name, value in options.items()}
+    got = await client.get("/v1/items/id 3/similar", params=params)
+    assert got.status_code == 200, got.text
+    assert got.json() == posted.json()
+    assert len(got.json()["hits"]) == 4
+    diverse = await client.get("/v1/similar", params={"id": "id 3", "diversity": 0.7, "with_payload": "False"})
+    posted = await client.post("/v1/recommend", json={"positive": ["id 3"], "diversity": 0.7, "with_payload": False})
+    assert diverse.json() == posted.json()
+
+
+async def test_a_fallback_answers_for_an_unknown_item(client):
+    fallback = json.dumps({"order_by": "year"})
+    body = (await client.get("/v1/similar", params={"id": "none", "limit": 3, "fallback": fallback})).json()
+    assert body["missing_ids"] == ["none"]
+    assert [(hit["id"], hit["score"], hit["source"]) for hit in body["hits"]] == [
+        ("id 9", None, "fallback"),
+        ("id 19", None, "fallback"),
+        ("é", None, "fallback"),
+    ]
+
+
+async def test_rank(client):
+    body = {"positive": ["id 3"], "negative": ["id 20"], "candidates": ["id 7", "nobody", "id 3", "id 9", "id 11"]}
+    answer = (await client.post("/v1/rank", json=body)).json()
+    seeds = [oracle.Seed(3), oracle.Seed(20, 1.0, True)]
+    others = set(range(ITEMS)) - {7, 9, 11}
+    expected = oracle.hits(MATRIX, seeds, exclude=others)
+    assert printed(answer["hits"]) == expected
+    assert answer["missing_ids"] == ["nobody"]
+    assert set(answer["unranked_ids"]) == {"id 3"} | {f"id {row}" for row in {7, 9, 11} - {row for row, _ in expected}}
+    await problem(
+        client, 422, "candidates[1]", to="/v1/rank", json={"positive": ["id 1"], "candidates": ["id 2", "id 2"]}
+    )
+    await problem(client, 422, "candidates", to="/v1/rank", json={"positive": ["id 1"], "candidates": []})
+    await problem(client, 422, "limit", to="/v1/rank", json={"positive": ["id 1"], "candidates": ["id 2"], "limit": 3})
+    await problem(client, 404, to="/v1/rank", json={"positive": ["none"], "candidates": ["id 2"]})
+
+
+async def test_batch(client):
+    requests = [{"positive": ["id 1"]}, {"positive": ["none"]}, {"positive": ["id 2"], "limit": "many"}, None]
+    answer = await client.post("/v1/recommend/batch", json={"requests": requests})
+    assert answer.status_code == 200
+    first, *problems = answer.json()["responses"]
+    assert first == (await client.post("/v1/recommend", json=requests[0])).json()
+    assert [(each["status"], each.get("field")) for each in problems] == [(404, None), (422, "limit"), (422, "body")]
+    await problem(client, 422, "requests", to="/v1/recommend/batch", json={"requests": []})
+    await problem(client, 422, "requests", to="/v1/recommend/batch", json={"requests": [{}] * 1001})
+
+
+async def test_bulk_is_an_arrow_stream(client, store):
+    answer = await client.post("/v1/similar/bulk", json={"ids": ["id 3", "nobody", "id 9"], "limit": 5})
+    assert answer.headers["content-type"] == "application/vnd.apache.arrow.stream"
+    table = pa.ipc.open_stream(answer.content).read_all()
+    assert table.schema.metadata == {b"snapshot": store.resolve().encode(), b"missing_ids": b'["nobody"]'}
+    expected = [("id 3", hit) for hit in oracle.hits(MATRIX, [oracle.Seed(3)], limit=5)]
+    expected += [("id 9", hit) for hit in oracle.hits(MATRIX, [oracle.Seed(9)], limit=5)]
+    rows = table.to_pylist()
+    assert [(row["id"], IDS.index(row["neighbor"]), row["score"]) for row in rows] == [
+        (id_, row, float(score)) for id_, (row, score) in expected
+    ]
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5] * 2
+    for body, field in [
+        ({"ids": ["id 1", None]}, "ids[1]"),
+        ({"ids": [1.5]}, "ids[0]"),
+        ({"ids": [True]}, "ids[0]"),
+        ({"ids": "id 1"}, "ids"),
+        ({"ids": ["id 1"] * 1001, "limit": 1000}, "ids"),
+        ({"ids": ["id 1"], "filter": {"must": [{"key": "x", "is_null": True}]}}, "filter.must[0].key"),
+    ]:
+        await problem(client, 422, field, to="/v1/similar/bulk", json=body)
+
+
+async def test_get_answers_304_to_who_has_the_answer(client, service, store):
+    urls = ["/v1/items/id 3/similar?limit=3", "/v1/similar?id=id 3", "/v1/items/id 3", "/v1/items?q=title"]
+    tags = set()
+    for url in [*urls, "/v1/score?a=id 1&b=id 2"]:
+        answer = await client.get(url)
+        etag = answer.headers["etag"]
+        assert answer.headers["cache-control"] == "no-cache"
+        tags.add(etag)
+        for given in (etag, f"W/{etag}", f'"x", {etag}', "*"):
+            again = await client.get(url, headers={"if-none-match": given})
+            assert (again.status_code, again.content) == (304, b"")
+            assert (again.headers["etag"], again.headers["cache-control"]) == (etag, "no-cache")
+        assert (await client.get(url, headers={"if-none-match": '"other"'})).status_code == 200
+    assert len(tags) == 5
+    etag = (await client.get(urls[0])).headers["etag"]
+    service.selections.hidden = Hidden(1, (("id 9", ""),))
+    hidden = await client.get(urls[0], headers={"if-none-match": etag})
+    assert (hidden.status_code, hidden.headers["etag"] != etag) == (200, True)
+    service.selections.hidden = Hidden(2)
+    assert (await client.get(urls[0], headers={"if-none-match": etag})).status_code == 304
+    write_store(store.root, MATRIX, ids=pa.array(IDS))
+    service.serve(local_table(Snapshot(store), POOL))
+    assert (await client.get(urls[0], headers={"if-none-match": etag})).status_code == 200
+    store.rollback()
+    async with client_of(service, store, "k3y") as private:
+        headers = {"x-api-key": "k3y"}
+        assert (await private.get(urls[0], headers=headers)).headers["cache-control"] == "private, no-cache"
+
+
+async def test_a_partial_answer_has_no_etag(client, service):
+    class Away:
+        remote = False
+
+        async def scores(self, *_):
+            raise ShardUnavailable("away")
+
+        def __init__(self, inner):
+            self.search = inner.search
+
+    service.table = replace(service.table, transports=tuple(map(Away, service.table.transports)))
+    answer = await client.get("/v1/items/id 3/similar?explain=true")
+    assert answer.json()["partial"]
+    assert "etag" not in answer.headers
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_pages_stay_on_a_snapshot_while_it_is_open(client, service, store):
+    first = service.table
+    write_store(store.root, MATRIX[::-1, ::-1].copy(), ids=pa.array(IDS))
+    service.serve(local_table(Snapshot(store), POOL))
+    second = service.table
+    assert service.names == [second.name, first.name]
+    for name, matrix in ((first.name, MATRIX), (second.name, MATRIX[::-1, ::-1])):
+        for offset in (0, 5):
+            params = {"limit": 5, "offset": offset, "snapshot": name}
+            body = (await client.get("/v1/items/id 3/similar", params=params)).json()
+            assert body["snapshot"] == name
+            assert printed(body["hits"]) == oracle.hits(matrix, [oracle.Seed(3)], limit=5, offset=offset)
+    assert (await client.get("/v1/snapshots")).json()["open"] == [second.name, first.name]
+    service.close(first)
+    detail = await problem(client, 409, json={"positive": ["id 3"], "snapshot": first.name})
+    assert first.name in detail
+    assert second.name in detail
+    await problem(client, 409, url=f"/v1/items/id 3/similar?snapshot={first.name}")
+    store.rollback()
+
+
 async def test_the_order_of_seeds_makes_no_other_cache_entry(client):
     one = await client.post("/v1/recommend", json={"positive": ["id 1", "id 2"], "exclude_ids": ["id 7", "id 8"]})
     two = await client.post("/v1/recommend", json={"positive": ["id 2", "id 1"], "exclude_ids": ["id 8", "id 7"]})
@@ -166,10 +324,8 @@ async def test_the_order_of_seeds_makes_no_other_cache_entry(client):
     assert one.content == two.content
 
 
-async def problem(client, status, field=None, **request):
-    method, url = (
-        ("POST", "/v1/recommend") if "json" in request or "content" in request else ("GET", request.pop("url"))
-    )
+async def problem(client, status, field=None, to="/v1/recommend", **request):
+    method, url = ("POST", to) if "json" in request or "content" in request else ("GET", request.pop("url"))
     answer = await client.request(method, url, headers={"content-type": "application/json"}, **request)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
@@ -197,6 +353,20 @@ async def problem(client, status, field=None, **request):
         ("/v1/similar?id=id 1&offset=9991", 422, "offset"),
         ("/v1/similar?id=id 1&score_threshold=nan", 422, "score_threshold"),
         ("/v1/similar?id=id 1&score_threshold=x", 422, "score_threshold"),
+        ("/v1/similar?id=id 1&limt=3", 422, "limt"),
+        ("/v1/similar?id=id 1&limit=3&limit=4", 422, "limit"),
+        ("/v1/items/id 1/similar?id=id 2", 422, "id"),
+        ("/v1/similar?id=id 1&explain=2", 422, "explain"),
+        ("/v1/similar?id=id 1&filter={", 422, "filter"),
+        ('/v1/similar?id=id 1&filter={"must":[{"key":"genre","match":{"value":1}}]}', 422, "filter.must[0].key"),
+        ('/v1/similar?id=id 1&filter={"must":[{"key":"year","range":{"gte":"x"}}]}', 422, "filter.must[0].range.gte"),
+        ("/v1/similar?id=id 1&boost=[1]", 422, "boost[0]"),
+        ("/v1/similar?id=id 1&diversity=0.5&offset=2", 422, "offset"),
+        ("/v1/similar?id=id 1&diversity=2", 422, "diversity"),
+        ("/v1/similar?id=id 1&group_size=2", 422, "group_size"),
+        ("/v1/similar?id=id 1&group_by=genre", 422, "group_by"),
+        ('/v1/similar?id=id 1&fallback={"order_by":"kind"}', 422, "fallback.order_by"),
+        ("/v1/similar?id=id 1&snapshot=20200101T000000Z-000000", 409, None),
         ("/v1/score?a=id 1", 422, "b"),
         ("/v1/nothing", 404, None),
         ("/v2", 404, None),
@@ -240,6 +410,20 @@ async def test_bad_gets(client, url, status, field):
 )
 async def test_bad_recommends(client, body, status, field):
     await problem(client, status, field, json=body)
+
+
+async def test_a_fault_in_a_filter_tells_the_attributes_that_there_are(client):
+    attributes = {"title": "string", "year": "int64", "kind": "string"}
+    for given, field in [
+        ({"must": [{"key": "genre", "match": {"value": "x"}}]}, "filter.must[0].key"),
+        ({"must": [{"key": "year", "match": {"like": 1}}]}, "filter.must[0].match.like"),
+        ({"must_not": [{"key": "year", "range": {"gte": "x"}}]}, "filter.must_not[0].range.gte"),
+        ({"should": [{"key": "kind", "range": {"gte": 1}}]}, "filter.should[0].range"),
+        ("clean", "filter"),
+    ]:
+        answer = await client.post("/v1/recommend", json={"positive": ["id 1"], "filter": given})
+        body = answer.json()
+        assert (answer.status_code, body["field"], body["attributes"]) == (422, field, attributes)
 
 
 async def test_bodies_that_are_no_json_or_too_large(client):
