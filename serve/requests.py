@@ -157,7 +157,7 @@ class Boost(Model):
     """The scores of the items that pass the filter are multiplied by the factor."""
 
     filter: GivenFilter
-    factor: Annotated[FiniteFloat, Field(gt=0, strict=True)]
+    factor: Annotated[FiniteFloat, Field(ge=1e-6, le=1e6, strict=True)]
 
 
 class Fallback(Model):

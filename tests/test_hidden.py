@@ -1,0 +1,196 @@
+"""Hidden items: the overlay in the store, the HTTP calls and the commands that change it, and what it keeps out."""
+
+import json
+
+import httpx
+import pyarrow as pa
+import pytest
+from typer.testing import CliRunner
+
+from simshard.cli.main import app
+from simshard.serve.api import build_api
+from simshard.serve.cache import Cache, Lru
+from simshard.serve.router import local_table
+from simshard.serve.service import Service
+from simshard.shards import hidden as module
+from simshard.shards.errors import StoreError, UnknownItem
+from simshard.shards.hidden import Hidden, change_hidden, hide_item, read_hidden
+from simshard.shards.items import Items
+from simshard.shards.store import Snapshot
+from tests import oracle
+from tests.builder import random_matrix, write_store
+from tests.test_router import POOL
+
+MATRIX = random_matrix(2, 20)
+
+
+@pytest.fixture
+def store(tmp_path):
+    titles = pa.array([f"Title {row}" for row in range(20)])
+    numbers = pa.array(range(20), pa.int64())
+    return write_store(tmp_path / "store", MATRIX, attributes={"title": titles, "n": numbers})
+
+
+def items_of(store):
+    return Items(store.snapshots / store.resolve())
+
+
+def test_the_overlay_is_versioned_and_survives_rebuilds(store):
+    assert read_hidden(store) == Hidden()
+    assert change_hidden(store, 3, True).version == 1
+    assert change_hidden(store, 3, True).version == 1
+    both = change_hidden(store, 7, True)
+    assert (both.version, [id_ for id_, _ in both.items]) == (2, [3, 7])
+    write_store(store.root, MATRIX)
+    again = read_hidden(store)
+    assert again == both
+    assert read_hidden(store, again) is again
+    back = change_hidden(store, 3, False)
+    assert (back.version, [id_ for id_, _ in back.items]) == (3, [7])
+    assert read_hidden(store, again) == back
+    assert change_hidden(store, 7, False).items == ()
+
+
+def test_the_digest_is_of_the_set_alone():
+    one = Hidden(1, ((3, "a"), (7, "b")))
+    assert one.digest == Hidden(9, ((7, "c"), (3, "d"))).digest != Hidden(1, ((3, "a"),)).digest
+    assert Hidden(4).digest == ""
+    assert Hidden(1, ((3, ""),)).digest != Hidden(1, (("3", ""),)).digest
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"format": 2, "version": 1, "items": []}',
+        '{"format": 1, "version": 1, "items": [{"id": 1.5, "hidden": ""}]}',
+    ],
+)
+def test_a_damaged_overlay_is_refused_by_name(store, content):
+    (store.root / "hidden.json").write_text(content)
+    with pytest.raises(StoreError, match=r"hidden\.json"):
+        read_hidden(store)
+    with pytest.raises(StoreError, match=r"hidden\.json"):
+        change_hidden(store, 1, True)
+    assert (store.root / "hidden.json").read_text() == content
+
+
+def test_items_are_hidden_by_the_id_of_the_catalogue(store, monkeypatch):
+    assert hide_item(store, items_of(store), "5", True)[0] == 5
+    with pytest.raises(UnknownItem, match="'none'"):
+        hide_item(store, items_of(store), "none", True)
+    with pytest.raises(UnknownItem, match="nor is it hidden"):
+        hide_item(store, items_of(store), "none", False)
+    write_store(store.root, MATRIX[:5, :5])  # a build without item 5, which stays hidden for the next that has it
+    assert 5 in read_hidden(store)
+    assert hide_item(store, items_of(store), "5", False)[1].items == ()
+    monkeypatch.setattr(module, "MAX_HIDDEN", 1)
+    change_hidden(store, 1, True)
+    with pytest.raises(StoreError, match="1 items are hidden, which is the most"):
+        change_hidden(store, 2, True)
+
+
+def test_where_there_is_no_store(tmp_path):
+    from simshard.shards.store import Store
+
+    with pytest.raises(StoreError, match="no store there"):
+        change_hidden(Store(tmp_path / "none"), 1, True)
+
+
+@pytest.fixture
+async def client(store):
+    service = Service(Cache(Lru(1 << 20), None), POOL)
+    service.table = local_table(Snapshot(store), POOL)
+    app = build_api(service, store, "k3y", dict, "adm1n")
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    headers = {"authorization": "Bearer adm1n"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
+        yield client
+
+
+async def test_a_hidden_item_is_in_no_answer_at_once(client):
+    similar = "/v1/items/3/similar?limit=100"
+    before = [hit["id"] for hit in (await client.get(similar)).json()["hits"]]
+    gone = before[0]
+    answer = await client.put(f"/v1/items/{gone}/hidden")
+    assert (answer.status_code, answer.json()) == (200, {"id": gone, "hidden": True, "version": 1})
+    assert [hit["id"] for hit in (await client.get(similar)).json()["hits"]] == before[1:]
+    many = {"positive": [1, 2, 3], "limit": 100, "fallback": {"order_by": "n"}}
+    assert gone not in [hit["id"] for hit in (await client.post("/v1/recommend", json=many)).json()["hits"]]
+    ranked = (await client.post("/v1/rank", json={"positive": [3], "candidates": [gone, before[1]]})).json()
+    assert ([hit["id"] for hit in ranked["hits"]], ranked["unranked_ids"]) == ([before[1]], [gone])
+    found = (await client.get("/v1/items", params={"q": f"Title {gone}"})).json()["items"]
+    assert gone not in [item["id"] for item in found]
+    assert gone not in [item["id"] for item in (await client.get("/v1/items?limit=100")).json()["items"]]
+    table = pa.ipc.open_stream(
+        (await client.post("/v1/similar/bulk", json={"ids": [3], "limit": 50})).content
+    ).read_all()
+    assert table["neighbor"].to_pylist() == before[1:]
+    assert (await client.get(f"/v1/items/{gone}")).json()["hidden"] is True
+    seeded = (await client.get(f"/v1/items/{gone}/similar?limit=100")).json()["hits"]  # what it is like can be asked
+    assert [hit["id"] for hit in seeded] == [row for row, _ in oracle.hits(MATRIX, [oracle.Seed(gone)], limit=100)]
+    answer = await client.delete(f"/v1/items/{gone}/hidden")
+    assert answer.json() == {"id": gone, "hidden": False, "version": 2}
+    again = await client.get(similar)
+    assert [hit["id"] for hit in again.json()["hits"]] == before
+    assert again.headers["x-cache"] == "memory"  # the answer of the same hidden items, which are none
+
+
+async def test_changes_need_the_admin_key(client, store):
+    for method, url in [
+        ("PUT", "/v1/items/3/hidden"),
+        ("DELETE", "/v1/items/3/hidden"),
+        ("POST", "/v1/snapshots/rollback"),
+        ("POST", f"/v1/snapshots/{store.resolve()}/activate"),
+    ]:
+        for key, status in (("k3y", 403), ("wrong", 401), ("", 401)):
+            answer = await client.request(method, url, headers={"authorization": f"Bearer {key}"})
+            assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert read_hidden(store) == Hidden()
+    answer = await client.put("/v1/items/none/hidden")
+    assert answer.status_code == 404
+
+
+async def test_without_an_admin_key_nothing_can_be_changed(store):
+    service = Service(Cache(Lru(0), None), POOL)
+    service.table = local_table(Snapshot(store), POOL)
+    transport = httpx.ASGITransport(build_api(service, store, None, dict))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        for headers in ({}, {"authorization": "Bearer "}, {"x-api-key": ""}):
+            answer = await client.put("/v1/items/3/hidden", headers=headers)
+            assert answer.status_code == 403
+            assert "SIMSHARD_ADMIN_KEY" in answer.json()["detail"]
+        assert (await client.get("/v1/items/3")).status_code == 200
+
+
+async def test_snapshots_are_activated_and_rolled_back(client, store):
+    first = store.resolve()
+    write_store(store.root, MATRIX)
+    second = store.resolve()
+    assert (await client.post("/v1/snapshots/rollback")).json() == {"active": first, "previous": []}
+    answer = await client.post(f"/v1/snapshots/{second}/activate")
+    assert answer.json() == {"active": second, "previous": [first]}
+    for name in ("20200101T000000Z-000000", "..%2F..%2Fetc"):
+        assert (await client.post(f"/v1/snapshots/{name}/activate")).status_code == 404
+    assert (await client.post("/v1/snapshots/rollback")).status_code == 200
+    assert (await client.post("/v1/snapshots/rollback")).status_code == 404
+
+
+def test_the_commands(store):
+    def run(*arguments, code=0):
+        result = CliRunner().invoke(app, [*map(str, arguments), "--store", str(store.root)])
+        assert result.exit_code == code, result.output
+        return result
+
+    assert "3: hidden (version 1 of the list)" in run("items", "hide", 3).stdout
+    assert json.loads(run("items", "hide", 4, "--json").stdout) == {"id": 4, "hidden": True, "version": 2}
+    assert "none" in run("items", "hide", "none", code=1).stderr
+    assert "hidden" in run("items", "show", 3).stdout
+    hits = json.loads(run("similar", 5, "--limit", 50, "--json").stdout)["hits"]
+    assert not {3, 4} & {hit["id"] for hit in hits}
+    assert [each["id"] for each in json.loads(run("snapshots", "show", "--json").stdout)["hidden"]["items"]] == [3, 4]
+    assert "since" in run("snapshots", "show").stdout
+    assert "3: shown" in run("items", "unhide", 3).stdout
+    assert [id_ for id_, _ in read_hidden(store).items] == [4]
