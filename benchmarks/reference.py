@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from simshard.ingest.shuffle import shard_name
+from simshard.ingest.writing import shard_name
 from simshard.shards.format import BATCH_ROWS, MISSING, ShardWriter, dense_batch
 from simshard.shards.items import write_items
 from simshard.shards.manifest import Manifest, ShardInfo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 import typer
@@ -14,13 +15,21 @@ StoreOption = Annotated[str, typer.Option("--store", envvar="SIMSHARD_STORE", he
 def ingest(
     pairs: Annotated[list[str], typer.Argument(help="Pair files, or - for stdin; .gz, .bz2 and .zst are unpacked.")],
     store: StoreOption,
-    format: Annotated[Literal["json", "ndjson"] | None, typer.Option(help="Instead of by file extension.")] = None,
-    fields: Annotated[str | None, typer.Option(help="Fields of a pair's ids and score.", metavar="A,B,SCORE")] = None,
+    format: Annotated[
+        Literal["json", "ndjson", "parquet"] | None, typer.Option(help="Instead of by file extension.")
+    ] = None,
+    fields: Annotated[
+        str | None, typer.Option(help="Fields or columns of a pair's ids and score.", metavar="A,B,SCORE")
+    ] = None,
     items: Annotated[str | None, typer.Option(help="Catalogue: JSON, NDJSON, CSV, TSV or Parquet.")] = None,
     id: Annotated[str | None, typer.Option(help="Column of the ids in --items (default: id).")] = None,
     title: Annotated[str | None, typer.Option(help="Column of the titles in --items (default: title or name).")] = None,
     directed: Annotated[bool, typer.Option("--directed", help="(a,b) says nothing of (b,a).")] = False,
+    top: Annotated[int | None, typer.Option(min=1, help="Keep the best so many of each item (default: all).")] = None,
     shards: Annotated[int, typer.Option(min=1, max=99_999, help="Number of shards.")] = 2,
+    starts: Annotated[
+        str | None, typer.Option(help="First rows of the shards, instead of equal ones.", metavar="0,ROW,…")
+    ] = None,
     encoding: Annotated[
         Literal["auto", "dense", "sparse"], typer.Option(help="auto: dense where half of all pairs exist.")
     ] = "auto",
@@ -30,7 +39,7 @@ def ingest(
     no_activate: Annotated[bool, typer.Option("--no-activate", help="Publish, but do not switch to it.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
 ) -> None:
-    """Build a snapshot from pair files: JSON arrays of objects or triples, NDJSON."""
+    """Build a snapshot from pair files: JSON arrays of objects or triples, NDJSON, Parquet."""
     from simshard.ingest.build import IngestOptions
     from simshard.ingest.build import ingest as build
     from simshard.shards.store import Store
@@ -38,6 +47,8 @@ def ingest(
     names = tuple(name.strip() for name in fields.split(",")) if fields else None
     if names is not None and (len(names) != 3 or not all(names)):
         raise typer.BadParameter("three field names are needed: A,B,SCORE", param_hint="--fields")
+    if starts is not None and not re.fullmatch(r"0(,[1-9]\d*)*", starts):
+        raise typer.BadParameter("row numbers are needed, the first of them 0: 0,ROW,…", param_hint="--starts")
     options = IngestOptions(
         format=format,
         fields=names,
@@ -45,7 +56,9 @@ def ingest(
         id_column=id,
         title_column=title,
         directed=directed,
+        top=top,
         shards=shards,
+        starts=tuple(map(int, starts.split(","))) if starts else None,
         encoding=None if encoding == "auto" else encoding,
         memory=size_option(memory),
         workers=workers,

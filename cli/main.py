@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from simshard.cli import compute, demo, ingest, items, queries, serve, snapshots
+from simshard.cli import compute, demo, export, ingest, items, queries, serve, snapshots
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 app.command()(ingest.ingest)
 app.command()(compute.compute)
+app.command()(export.export)
 app.command()(serve.serve)
 app.command()(queries.similar)
 app.command()(queries.recommend)

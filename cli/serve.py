@@ -211,5 +211,5 @@ class _Run:
         health = app.health()
         return (
             f"{app.url}  snapshot {health['snapshot']}  {health['items']:,} items  {health['pairs']:,} pairs  "
-            f"{len(health['shards'])} shards  cache memory{f' + {cache}' if cache else ''}"
+            f"{len(health['shards'])} shards  cache memory{f' + {cache}' if cache else ''}  ray {cluster.address}"
         )

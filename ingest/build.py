@@ -15,20 +15,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from simshard.ingest.catalogue import Catalogue, read_catalogue
+from simshard.ingest.ends import count_pairs
 from simshard.ingest.intake import Intake, read_pairs
-from simshard.ingest.plan import make_plan
-from simshard.ingest.shuffle import (
-    PartitionJob,
-    ShardJob,
-    SparseJob,
-    WrittenShard,
-    partition,
-    remove_spill,
-    rewrite_sparse,
-    write_shard,
-)
+from simshard.ingest.plan import Plan, make_plan
+from simshard.ingest.shuffle import PartitionJob, partition, remove_spill
 from simshard.ingest.streams import STDIN
 from simshard.ingest.tasks import Progress, Workers, cores
+from simshard.ingest.writing import ShardJob, SparseJob, rewrite_sparse, write_shard
 from simshard.shards.errors import InputError, StoreError
 from simshard.shards.items import write_items
 from simshard.shards.manifest import Encoding, Manifest
@@ -46,7 +39,8 @@ _INLINE_PAIRS = 300_000
 class IngestOptions:
     """What `simshard ingest` was asked for; `memory` bounds the working memory of all workers together, in bytes.
 
-    workers: processes or Ray tasks at a time; None: as many as cores.
+    top: how many of each row are kept, the best; None: all. starts: first rows of the shards, which else have about
+    equal numbers of pairs. workers: processes or Ray tasks at a time; None: as many as cores.
     """
 
     format: str | None = None
@@ -55,7 +49,9 @@ class IngestOptions:
     id_column: str | None = None
     title_column: str | None = None
     directed: bool = False
+    top: int | None = None
     shards: int = 2
+    starts: tuple[int, ...] | None = None
     encoding: Encoding | None = None
     memory: int = MEMORY
     workers: int | None = None
@@ -109,11 +105,10 @@ def _build(
     workers: Workers,
     progress: Progress,
 ) -> Manifest:
-    share = options.memory // workers.count
     scratch = staging.folder / "scratch"
     scratch.mkdir()
     left_out = catalogue.left_out if catalogue else {}
-    piece = max(min(share // 16, _LARGEST_PIECE), _LEAST_PIECE)
+    piece = max(min(options.memory // workers.count // 16, _LARGEST_PIECE), _LEAST_PIECE)
     intake = Intake(scratch, options.directed, piece, workers)
     known = (options.items or "", catalogue.ids) if catalogue else None
     read_pairs(paths, intake, options.format, options.fields, known, progress)
@@ -125,9 +120,10 @@ def _build(
     attributes = _attributes(catalogue, len(ids))
     items_file = write_items(staging.folder, ids, attributes)
     titles_file = write_titles(staging.folder, attributes.get("title"))
-    possible = len(ids) * (len(ids) - 1) // (1 if options.directed else 2)
-    encoding = options.encoding or ("dense" if 2 * pairs >= possible else "sparse")
-    plan = make_plan(degrees, encoding, options.shards, share // 2)
+    if options.top is not None and options.top >= len(ids) - 1:
+        options = replace(options, top=None)
+    _check_starts(options.starts, len(ids))
+    plan = plan_rows(degrees, options, workers.count)
 
     progress.phase("Partitioning", "pairs", pairs)
     jobs = [PartitionJob(s.path, s.pairs, staging.folder, plan.bucket_bounds, options.directed) for s in spills]
@@ -139,20 +135,20 @@ def _build(
 
     progress.phase("Writing", "rows", len(ids))
     shards = []
-    shard_jobs = [ShardJob(plan, i, staging.folder, partitions) for i in range(len(plan.shard_bounds) - 1)]
+    shard_jobs = [ShardJob(plan, i, staging.folder, partitions, options.top) for i in range(len(plan.shard_bounds) - 1)]
     for written in workers.run(write_shard, shard_jobs, small):
         shards.append(written)
         progress.advance(written.info.row_stop - written.info.row_start)
     shutil.rmtree(scratch)
 
     entries = sum(shard.info.entries for shard in shards)
-    unique = entries if options.directed else entries // 2
+    unique = sum(shard.found for shard in shards) // (1 if options.directed else 2)
     manifest = Manifest(
         name=staging.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        encoding=encoding,
+        encoding=plan.encoding,
         items=len(ids),
-        pairs=unique,
+        pairs=entries if options.directed else unique,
         directed=options.directed,
         score_abs_max=max(shard.score_abs_max for shard in shards),
         batch_rows=plan.batch_rows,
@@ -167,21 +163,47 @@ def _build(
         options={key: value for key, value in asdict(options).items() if key not in ("items", "workers")},
         dropped={"self_pairs": sum(s.self_pairs for s in spills), "duplicates": pairs - unique},
     )
-    if encoding == "dense" and options.encoding is None and 2 * unique < possible:
+    if plan.encoding == "dense" and options.encoding is None and not _is_dense(entries, len(ids)):
         # More than half of the records, but repeated ones: the guess from their number was wrong.
-        return _as_sparse(staging.folder, manifest, workers, small)
-    return manifest
+        manifest = _as_sparse(staging.folder, manifest, workers, small)
+    if options.top is None:
+        return manifest
+    if not options.directed:
+        ends = [shard.ends for shard in shards]
+        manifest = replace(manifest, pairs=count_pairs(staging.folder, manifest, ends, workers, small))
+    return replace(manifest, dropped=manifest.dropped | {"beyond_top_or_threshold": unique - manifest.pairs})
+
+
+def plan_rows(degrees: NDArray[np.int64], options: IngestOptions, workers: int) -> Plan:
+    """How a build cuts rows with so many stored directions, int64 (N,), duplicates counted."""
+    limits = degrees if options.top is None else np.minimum(degrees, options.top)
+    encoding = options.encoding or ("dense" if _is_dense(int(limits.sum()), len(degrees)) else "sparse")
+    memory = options.memory // workers // 2
+    return make_plan(limits, encoding, options.shards, memory, gathered=degrees, starts=options.starts)
+
+
+def _is_dense(directions: int, items: int) -> bool:
+    """Whether so many are at least half of all possible ones."""
+    return 2 * directions >= items * (items - 1)
+
+
+def _check_starts(starts: tuple[int, ...] | None, items: int) -> None:
+    if starts is None:
+        return
+    ascending = all(first < second for first, second in zip(starts[:-1], starts[1:], strict=True))
+    if not starts or starts[0] != 0 or starts[-1] >= items or not ascending:
+        raise InputError(f"--starts: row 0 and then ascending rows below {items:,}, the number of items, are needed")
 
 
 def _as_sparse(folder: Path, manifest: Manifest, workers: Workers, small: bool) -> Manifest:
     target = folder / "sparse"
     target.mkdir()
     jobs = [SparseJob(folder, manifest, i, target) for i in range(len(manifest.shards))]
-    shards: list[WrittenShard] = list(workers.run(rewrite_sparse, jobs, small))
+    shards = tuple(workers.run(rewrite_sparse, jobs, small))
     for shard in shards:
-        os.replace(target / shard.info.file, folder / shard.info.file)
+        os.replace(target / shard.file, folder / shard.file)
     target.rmdir()
-    return replace(manifest, encoding="sparse", shards=tuple(shard.info for shard in shards))
+    return replace(manifest, encoding="sparse", shards=shards)
 
 
 def _in_row_order(

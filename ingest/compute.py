@@ -13,19 +13,10 @@ from numpy.typing import NDArray
 from simshard.ingest.build import MEMORY, check_memory, publish
 from simshard.ingest.catalogue import Catalogue, read_catalogue
 from simshard.ingest.columns import StoredFeature, as_lists, store_feature
+from simshard.ingest.ends import count_pairs
 from simshard.ingest.features import FeatureSpec, default_features, weighted
 from simshard.ingest.plan import Plan, make_plan
-from simshard.ingest.scoring import (
-    CountJob,
-    MutualJob,
-    RowsJob,
-    ScoredShard,
-    Scoring,
-    count_mutual,
-    count_scores,
-    followed,
-    write_rows,
-)
+from simshard.ingest.scoring import CountJob, RowsJob, Scoring, count_scores, followed, write_rows
 from simshard.ingest.selection import MAX_ITEMS
 from simshard.ingest.similarity import TILE, shared_counts
 from simshard.ingest.tasks import Progress, Workers, cores
@@ -156,8 +147,8 @@ def _build(
         dropped={},
     )
     if options.top is not None:
-        mutual = _count_mutual(staging.folder, scratch, manifest, shards, workers, small)
-        manifest = replace(manifest, pairs=stored - mutual // 2)
+        ends = [shard.ends for shard in shards]
+        manifest = replace(manifest, pairs=count_pairs(staging.folder, manifest, ends, workers, small))
     shutil.rmtree(scratch)
     dropped = {"no_shared_feature": possible - scored, "beyond_top_or_threshold": scored - manifest.pairs}
     return replace(manifest, dropped=dropped)
@@ -200,13 +191,3 @@ def _check_space(folder: Path, plan: Plan, limits: NDArray[np.int64]) -> None:
             f"{folder.parents[1]}: the snapshot takes about {needed / 2**30:,.1f} GB, {free / 2**30:,.1f} GB are free; "
             "keep fewer scores with --top or --score-threshold"
         )
-
-
-def _count_mutual(
-    folder: Path, scratch: Path, manifest: Manifest, shards: list[ScoredShard], workers: Workers, small: bool
-) -> int:
-    """How many stored scores have their other direction stored as well."""
-    scores = np.concatenate([shard.ends.scores for shard in shards])
-    np.savez(scratch / "ends.npz", scores=scores, neighbors=np.concatenate([shard.ends.neighbors for shard in shards]))
-    jobs = [MutualJob(folder, manifest, i, scratch) for i in range(len(shards))]
-    return sum(workers.run(count_mutual, jobs, small))

@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import chain, count
+from itertools import chain, count, groupby
 from pathlib import Path
 
 import pyarrow as pa
 
+from simshard.ingest.parquet import ParquetSource, is_parquet, recognise_parquet
 from simshard.ingest.records import Malformed, RefusedRecord, lone_surrogate, stream_array
-from simshard.ingest.shuffle import Degrees, Spill, Spilled, SpillJob, spill, spill_pairs
+from simshard.ingest.shuffle import (
+    Degrees,
+    GroupsJob,
+    Spill,
+    Spilled,
+    SpillJob,
+    spill,
+    spill_groups,
+    spill_pairs,
+    spills_of,
+)
 from simshard.ingest.sources import Piece, Source, cut, recognise
 from simshard.ingest.streams import Stream
 from simshard.ingest.tasks import Progress, Workers
@@ -20,6 +31,7 @@ from simshard.shards.errors import InputError
 _INLINE_BYTES = 8 << 20
 _BLOCK = 1 << 16
 _TOKEN = 256  # ijson sees a misplaced token at its end
+_SPILLS_AT_ONCE = 64
 
 
 class Intake:
@@ -31,9 +43,10 @@ class Intake:
         self._scratch, self._directed, self._piece_bytes, self._workers = scratch, directed, piece_bytes, workers
         self._numbers = count()
 
-    def read(self, source: Source, stream: Stream, progress: Progress) -> None:
+    def read(self, source: Source | ParquetSource, stream: Stream | None, progress: Progress) -> None:
         """Take a source in. Raises InputError with the place of the first fault."""
-        for spilled in self._spilled(source, stream):
+        pieces = self._row_groups(source) if isinstance(source, ParquetSource) else self._spilled(source, stream)
+        for spilled in pieces:
             self.spills.append(spilled.spill)
             self.degrees.add(spilled.ids, spilled.degrees)
             progress.advance(spilled.spill.bytes)
@@ -41,7 +54,22 @@ class Intake:
     def _path(self) -> Path:
         return self._scratch / f"{next(self._numbers):06d}.pairs"
 
-    def _spilled(self, source: Source, stream: Stream) -> Iterator[Spilled]:
+    def _row_groups(self, source: ParquetSource) -> Iterator[Spilled]:
+        """The spills of a Parquet file; row groups so large that their spills would be many at once are read here."""
+        records = max(self._piece_bytes // source.record_bytes, 1)
+        jobs = (GroupsJob(groups, self._path(), self._directed, records) for groups in source.cut(records))
+        try:
+            for large, some in groupby(jobs, key=lambda job: job.groups.records > _SPILLS_AT_ONCE * records):
+                if large:
+                    for job in some:
+                        yield from spills_of(job)
+                else:
+                    for done in self._workers.run(spill_groups, some, source.size < _INLINE_BYTES):
+                        yield from done
+        except RefusedRecord as error:
+            raise _refusal(source, f"record {error.index + 1}: {error.reason}") from error
+
+    def _spilled(self, source: Source, stream: Stream | None) -> Iterator[Spilled]:
         pieces = cut(source, stream, self._piece_bytes)
         handed: deque[Piece] = deque()
 
@@ -126,7 +154,7 @@ def _locate(source: Source, first: Piece, fault: Malformed) -> Malformed | None:
     return None
 
 
-def _refusal(source: Source, fault: str) -> InputError:
+def _refusal(source: Source | ParquetSource, fault: str) -> InputError:
     return InputError(f"{source.name}: {fault}; nothing was published")
 
 
@@ -139,11 +167,14 @@ def read_pairs(
     progress: Progress,
 ) -> None:
     """Take all files in; `ids`: the items' ids that are known beforehand, with the file's name for messages."""
-    streams: list[Stream] = []
+    streams: list[Stream | None] = []
     try:
         for path in paths:
-            streams.append(Stream(path))
-        sources = [recognise(path, stream, format_, fields) for path, stream in zip(paths, streams, strict=True)]
+            streams.append(None if is_parquet(path, format_) else Stream(path))
+        sources = [
+            recognise(path, stream, format_, fields) if stream else recognise_parquet(path, fields)
+            for path, stream in zip(paths, streams, strict=True)
+        ]
         where, integer = (
             (ids[0], pa.types.is_int64(ids[1].type)) if ids else (sources[0].name, sources[0].shape.integer)
         )
@@ -157,6 +188,7 @@ def read_pairs(
             intake.read(source, stream, progress)
     finally:
         for stream in streams:
-            stream.close()
+            if stream is not None:
+                stream.close()
     if not sum(spill.pairs for spill in intake.spills):
         raise InputError(f"{', '.join(source.name for source in sources)}: no pairs of two different items")

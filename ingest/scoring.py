@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simshard.ingest.columns import StoredFeature, reserve
+from simshard.ingest.ends import NO_ENDS, Ends, ends_of, join_ends
 from simshard.ingest.plan import Plan
 from simshard.ingest.selection import ENTRY_BYTES, Lists, least, lists_of, tiles_in_turn
-from simshard.ingest.shuffle import shard_name
 from simshard.ingest.similarity import TILE, Scorer, Scores, one_thread
 from simshard.ingest.tasks import Progress
-from simshard.shards.format import DenseBatch, ShardReader, ShardWriter, dense_batch
-from simshard.shards.manifest import Manifest, ShardInfo
+from simshard.ingest.writing import shard_name
+from simshard.shards.format import DenseBatch, ShardWriter, dense_batch
+from simshard.shards.manifest import ShardInfo
 from simshard.shards.query import Rows
 
 _SCORE_BYTES = 6  # what a score of a block of whole rows takes: itself, whether it is present, and temporaries
@@ -59,16 +60,6 @@ class RowsJob:
     entries: int
     threads: int
     memory: int
-
-
-class Ends(NamedTuple):
-    """Where the lists of R rows end that have all of their `top`: last score, float32 (R,), and its neighbor, uint32.
-
-    -inf and 0 for the others: nothing of theirs was cut off.
-    """
-
-    scores: Scores
-    neighbors: Rows
 
 
 class ScoredShard(NamedTuple):
@@ -116,8 +107,7 @@ def write_rows(job: RowsJob) -> ScoredShard:
                 ends.append(end)
             buffers.append(buffer)
             meter.set((writer.row - start) * (plan.items - 1) // 2)
-    joined = Ends(np.concatenate([end.scores for end in ends]), np.concatenate([end.neighbors for end in ends]))
-    return ScoredShard(writer.close(), writer.score_abs_max, joined)
+    return ScoredShard(writer.close(), writer.score_abs_max, join_ends(ends))
 
 
 def _buffers(job: RowsJob) -> list[Scores | None]:
@@ -193,43 +183,7 @@ def _gather(job: RowsJob, scorer: Scorer, rows: slice) -> list[_Batch]:
 
 
 def _ends(job: RowsJob, lists: _SparseBatch | None) -> Ends:
-    if lists is None or job.top is None:
-        return Ends(np.empty(0, np.float32), np.empty(0, np.uint32))
-    full = np.diff(lists.offsets) == job.top
-    last = lists.offsets[1:][full] - 1
-    ends = Ends(np.full(len(full), -np.inf, dtype=np.float32), np.zeros(len(full), dtype=np.uint32))
-    ends.scores[full] = lists.scores[last]
-    ends.neighbors[full] = lists.neighbors[last]
-    return ends
-
-
-@dataclass(frozen=True)
-class MutualJob:
-    """Count, in shard `index` of the snapshot in `folder`, the scores that are stored in both directions.
-
-    The ends of all rows' lists are in ends.npz of `scratch`.
-    """
-
-    folder: Path
-    manifest: Manifest
-    index: int
-    scratch: Path
-
-
-def count_mutual(job: MutualJob) -> int:
-    """How many stored scores of the shard's rows are in the other item's list as well.
-
-    Scores are symmetric, so b's list holds a unless b's list is full of what comes before (score(b, a), a).
-    """
-    with np.load(job.scratch / "ends.npz", allow_pickle=False) as file:
-        ends = Ends(file["scores"], file["neighbors"])
-    reader = ShardReader(job.folder, job.manifest, job.index)
-    mutual = 0
-    for row in range(reader.row_start, reader.row_stop):
-        neighbors, scores = reader.neighbors(row)
-        last = ends.scores[neighbors]
-        mutual += int(((scores > last) | ((scores == last) & (row <= ends.neighbors[neighbors]))).sum())
-    return mutual
+    return NO_ENDS if lists is None or job.top is None else ends_of(*lists, job.top)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from simshard.ingest.shuffle import join_lists
 from simshard.ingest.similarity import TILE, Scores
+from simshard.ingest.writing import join_lists
 from simshard.shards.query import Rows, best
 
 MAX_ITEMS = 1 << 24  # a key has 24 bits for the neighbor
@@ -95,16 +95,6 @@ def lists_of(scores: Scores, top: int | None) -> tuple[NDArray[np.int64], Rows, 
         order = best(row[there], len(there) if top is None else top)
         rows.append((there[order], row[there][order]))
     return join_lists(rows)
-
-
-def keep_best(scores: Scores, top: int) -> None:
-    """Set all but the best `top` of each row of scores float32 (R, N) to NaN."""
-    for row in scores:
-        there = np.flatnonzero(~np.isnan(row))
-        kept = there[best(row[there], top)]
-        values = row[kept]
-        row.fill(np.nan)
-        row[kept] = values
 
 
 def tiles_in_turn(tiles: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Pair files: recognise a file's shape, and cut it into pieces at record boundaries.
+"""JSON files of pairs: recognise a file's shape, and cut it into pieces at record boundaries.
 
 Flat documents are cut into byte ranges that are parsed in parallel (`records.py`). A cut is a guess, `}` before `,`
 before `{`, that can fall inside a string or a nested value; but a piece that starts at a true boundary and parses as
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,6 +42,7 @@ KNOWN_FIELDS = (
     ("item_a", "item_b", "score"),
     ("item1", "item2", "score"),
 )
+KNOWN_TEXT = "; ".join(",".join(fields) for fields in KNOWN_FIELDS)
 KNOWN_SHAPES = (
     'a JSON array of objects [{"a":1,"b":2,"score":0.5},...], a JSON array of triples [[1,2,0.5],...], '
     "or NDJSON with one such object or triple a line"
@@ -52,6 +53,7 @@ _LONGEST_RECORD = 16 << 20
 _PARSED_AT_ONCE = 2 << 20
 _BLANK = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
+_PARQUET = b"PAR1"
 
 
 @dataclass(frozen=True)
@@ -131,9 +133,11 @@ def recognise(path: str, stream: Stream, format_: str | None = None, fields: tup
 
 
 def _format(path: str, text: bytes, format_: str | None) -> Format:
+    if text.startswith(_PARQUET):
+        raise InputError(f"{source_name(path)}: it is Parquet by its first bytes; say --format parquet")
     if format_ is not None:
         if format_ not in FORMATS.values():
-            raise InputError(f"--format {format_}: known formats are json and ndjson")
+            raise InputError(f"--format {format_}: known formats are json, ndjson and parquet")
         return "json" if format_ == "json" else "ndjson"
     if path == STDIN:
         return "json" if text[:1] == b"[" and text[1:].lstrip(_BLANK)[:1] in (b"[", b"{", b"]") else "ndjson"
@@ -142,7 +146,7 @@ def _format(path: str, text: bytes, format_: str | None) -> Format:
         plain = plain.removesuffix(suffix)
     suffix = os.path.splitext(plain)[1].lower()
     if suffix not in FORMATS:
-        raise InputError(f"{path}: the format is not told by the name; say --format json or --format ndjson")
+        raise InputError(f"{path}: the format is not told by the name; say --format json, ndjson or parquet")
     return FORMATS[suffix]
 
 
@@ -169,17 +173,24 @@ def _first_line(name: str, text: bytes) -> Any:
     return first
 
 
-def _fields(name: str, first: dict[str, Any], given: tuple[str, ...] | None) -> tuple[str, str, str]:
+def match_fields(there: Collection[str], given: tuple[str, ...] | None) -> tuple[str, str, str] | None:
+    """The fields that hold ids and score: those given, or else known ones; None where they are not all there."""
     for known in (given,) if given else KNOWN_FIELDS:
-        if len(known) == 3 and all(field in first for field in known):
+        if len(known) == 3 and all(field in there for field in known):
             return known[0], known[1], known[2]
+    return None
+
+
+def _fields(name: str, first: dict[str, Any], given: tuple[str, ...] | None) -> tuple[str, str, str]:
+    names = match_fields(first, given)
+    if names is not None:
+        return names
     there = ", ".join(first) or "none"
     if given:
         missing = [field for field in given if field not in first]
         raise InputError(f"{name}: record 1 has no field {', '.join(map(repr, missing))}; its fields: {there}")
-    known_ones = "; ".join(",".join(fields) for fields in KNOWN_FIELDS)
     raise InputError(
-        f"{name}: the fields of record 1 are {there}, which are none of those known ({known_ones}); "
+        f"{name}: the fields of record 1 are {there}, which are none of those known ({KNOWN_TEXT}); "
         "say which hold the pair with --fields A,B,SCORE"
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 import ijson
@@ -34,12 +36,12 @@ def read_table(path: str, id_name: str, inside: str | None, texts: Iterable[str]
     kind = _kind(path, inside)
     try:
         if kind == ".parquet":
-            table = pa.parquet.read_table(path)
+            table = pa.parquet.read_table(path, page_checksum_verification=True)
             while any(pa.types.is_struct(column.type) for column in table.schema):
                 table = table.flatten()
         else:
             with pa.input_stream(path, compression="detect") as stream:
-                table = _read(path, kind, stream, inside, {id_name, *texts})
+                table = _read(path, kind, stream, inside, id_name, texts)
         where = f" at --path {inside!r}" if inside else ""
         if not len(table) and kind == ".json":
             with pa.input_stream(path, compression="detect") as stream:
@@ -70,14 +72,16 @@ def _kind(path: str, inside: str | None) -> str:
     return kind
 
 
-def _read(path: str, kind: str, stream: pa.NativeFile, inside: str | None, texts: Iterable[str]) -> pa.Table:
+def _read(
+    path: str, kind: str, stream: pa.NativeFile, inside: str | None, id_name: str, texts: Iterable[str]
+) -> pa.Table:
     if kind == ".json":
         place = f"{inside}.item" if inside else "item"
-        return _table(path, ijson.items(ijson.from_iter(_blocks(stream)), place, use_float=True))
+        return _table(path, _items(path, stream, place), id_name)
     if kind in (".ndjson", ".jsonl"):
-        return _table(path, _lines(path, stream))
+        return _table(path, _lines(path, stream), id_name)
     missing = [*pa.csv.ConvertOptions().null_values, *UNKNOWN]
-    types = dict.fromkeys(texts, pa.string())
+    types = dict.fromkeys((id_name, *texts), pa.string())
     table = pa.csv.read_csv(
         stream,
         pa.csv.ReadOptions(use_threads=False),  # then a fault is told with its row
@@ -111,6 +115,29 @@ def _instead(stream: pa.NativeFile) -> str:
     return f": the document is an object with {', '.join(keys[:20])}; name the array in it with --path" if keys else ""
 
 
+def _items(path: str, stream: pa.NativeFile, place: str) -> Iterator[Any]:
+    """The items of a JSON array, decimal numbers as floats."""
+    count = 0
+    try:
+        for item in ijson.items(ijson.from_iter(_blocks(stream)), place, use_float=True):
+            yield item
+            count += 1
+    except ijson.JSONError as error:
+        if "integer overflow" not in str(error):
+            raise
+        # Its fast numbers end before the least of 64 bits; its exact ones take several times as long.
+        with pa.input_stream(path, compression="detect") as again:
+            yield from map(_floats, islice(ijson.items(ijson.from_iter(_blocks(again)), place), count, None))
+
+
+def _floats(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _floats(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_floats(each) for each in value]
+    return float(value) if isinstance(value, Decimal) else value
+
+
 def _lines(path: str, stream: pa.NativeFile) -> Iterator[Any]:
     rest = b""
     number = 0
@@ -131,7 +158,7 @@ def _line(path: str, number: int, line: bytes) -> Any:
         raise InputError(f"{path}: line {number} is not valid JSON ({error})") from error
 
 
-def _table(path: str, records: Iterable[Any]) -> pa.Table:
+def _table(path: str, records: Iterable[Any], id_name: str) -> pa.Table:
     tables = []
     columns: dict[str, list[Any]] = {}
     count = first = 0
@@ -156,7 +183,7 @@ def _table(path: str, records: Iterable[Any]) -> pa.Table:
                 if len(values) > count:
                     raise InputError(f"{path}: item {first + count + 1} has the field {name!r} twice")
                 values.extend([None] * (count - len(values)))
-                values.append(value)
+                values.append(None if name != id_name and isinstance(value, str) and value in UNKNOWN else value)
             count += 1
             if count == _BATCH:
                 close()
@@ -173,4 +200,4 @@ def _flat(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield prefix + name, None if isinstance(value, str) and value in UNKNOWN else value
+            yield prefix + name, value

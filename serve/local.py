@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import sys
 import time
 from contextlib import suppress
 from importlib import util
@@ -64,9 +65,13 @@ def environment(folder: Path) -> dict[str, str]:
 def join(address: str) -> None:
     """Join a Ray cluster, with the user's token, which Ray does not send of its own accord. Raises SimshardError."""
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
+    imported = "ray" in sys.modules
     if (Path.home() / ".ray" / "auth_token").exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
+
+    if imported:  # it read the variable then, and has no public way to read it again
+        ray._raylet.Config.initialize("")
 
     try:
         ray.init(address=address, namespace="simshard", log_to_driver=False, logging_level=logging.WARNING)
@@ -105,6 +110,13 @@ class Cluster:
                 log_to_driver=False,
                 logging_level=logging.WARNING,
             )
+
+    @property
+    def address(self) -> str:
+        """Where other jobs join the cluster."""
+        import ray
+
+        return str(ray.get_runtime_context().gcs_address)
 
     def close(self) -> None:
         """End a cluster of our own; leave a joined one."""

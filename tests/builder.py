@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from simshard.ingest.shuffle import shard_name
+from simshard.ingest.writing import shard_name
 from simshard.shards.format import BATCH_ROWS, ShardWriter, dense_batch
 from simshard.shards.items import write_items
 from simshard.shards.manifest import Manifest

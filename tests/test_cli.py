@@ -31,7 +31,7 @@ def store(tmp_path):
 
 def test_help_of_every_command():
     top = run("--help").stdout
-    for command in ("ingest", "serve", "similar", "recommend", "snapshots", "demo"):
+    for command in ("ingest", "export", "serve", "similar", "recommend", "snapshots", "demo"):
         assert command in top
         assert "Usage" in run(command, "--help").stdout
     assert re.match(r"simshard \d+\.\d+", run("--version").stdout)

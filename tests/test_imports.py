@@ -8,16 +8,35 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {"shards": set(), "ingest": {"shards"}, "serve": {"shards"}, "cli": {"shards", "ingest", "serve"}}
 ORDER = {
-    "shards": ["errors", "query", "manifest", "items", "filters", "titles", "format", "search", "store", "hidden", "statistics", "transport", "actor"],
+    "shards": [
+        "errors",
+        "query",
+        "manifest",
+        "items",
+        "filters",
+        "titles",
+        "format",
+        "search",
+        "store",
+        "hidden",
+        "statistics",
+        "sinks",
+        "export",
+        "transport",
+        "actor",
+    ],
     "ingest": [
         "records",
         "streams",
         "sources",
+        "parquet",
         "tables",
         "catalogue",
         "plan",
         "shuffle",
         "tasks",
+        "ends",
+        "writing",
         "intake",
         "build",
         "similarity",
@@ -54,7 +73,7 @@ ORDER = {
         "handle",
         "client",
     ],
-    "cli": ["output", "ingest", "compute", "plot", "snapshots", "queries", "items", "serve", "demo", "main"],
+    "cli": ["output", "ingest", "compute", "export", "plot", "snapshots", "queries", "items", "serve", "demo", "main"],
 }
 FILES = [path for folder in ORDER for path in sorted((ROOT / folder).glob("*.py"))]
 

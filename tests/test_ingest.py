@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from decimal import Decimal
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,8 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simshard.ingest.build import IngestOptions, ingest
+from simshard.shards.errors import InputError
+from simshard.shards.items import Items
 from simshard.shards.store import Store
-from tests.builder import read_ids, read_matrix
+from tests.builder import random_matrix, read_ids, read_matrix
 
 QUIET = SimpleNamespace(phase=lambda *_: None, advance=lambda _: None)
 INLINE = IngestOptions(workers=1)
@@ -181,6 +184,148 @@ def test_the_encoding_is_chosen_by_unique_pairs(tmp_path):
     assert ingest([str(path)], store, INLINE, QUIET).encoding == "dense"
 
 
+def write_parquet(path, pairs, names=("a", "b", "score"), types=(None, None, None), **options):
+    columns = zip(*pairs, strict=True)
+    arrays = [pa.array(column, type_) for column, type_ in zip(columns, types, strict=True)]
+    pa.parquet.write_table(pa.table(dict(zip(names, arrays, strict=True))), path, **options)
+
+
+WIDTHS = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()]
+TEXTS = [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())]
+NUMBERS = [pa.float16(), pa.float32(), pa.float64(), pa.decimal128(9, 4), pa.decimal256(40, 5), pa.int8(), pa.uint64()]
+
+
+@pytest.mark.parametrize(
+    "types", [*((w, w, pa.float32()) for w in WIDTHS), *((pa.int8(), pa.uint64(), n) for n in NUMBERS)]
+)
+def test_parquet_of_integer_ids(tmp_path, types):
+    pairs = [(a, b, Decimal(s).quantize(Decimal("0.001"))) for a, b, s in PAIRS]
+    if not pa.types.is_decimal(types[2]):
+        pairs = [(a, b, int(s * 8)) if pa.types.is_integer(types[2]) else (a, b, s) for a, b, s in PAIRS if s > 0]
+    if pa.types.is_float16(types[2]):
+        pairs = [(a, b, np.float16(s)) for a, b, s in pairs]
+    write_parquet(tmp_path / "pairs.parquet", pairs, types=types)
+    store = Store(tmp_path / "store")
+    ingest([str(tmp_path / "pairs.parquet")], store, INLINE, QUIET)
+    check(store, [(a, b, float(s)) for a, b, s in pairs])
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+@pytest.mark.parametrize("other", TEXTS)
+def test_parquet_of_text_ids_in_other_columns(tmp_path, kind, other):
+    pairs = [(f"é{a}", f"é{b}", s) for a, b, s in PAIRS]
+    names = ("source", "target", "weight")
+    write_parquet(tmp_path / "pairs.PARQUET", pairs, names, (kind, other, pa.float64()), row_group_size=2)
+    store = Store(tmp_path / "store")
+    manifest = ingest([str(tmp_path / "pairs.PARQUET")], store, INLINE, QUIET)
+    check(store, pairs)
+    assert manifest.dropped == {"self_pairs": 1, "duplicates": 1}
+    write_parquet(tmp_path / "left", pairs, ("score.a", "score", "x y"))
+    options = IngestOptions(fields=("score.a", "score", "x y"), format="parquet", workers=1)
+    ingest([str(tmp_path / "left")], store, options, QUIET)
+    check(store, pairs)
+
+
+def test_parquet_and_json_in_argument_order(tmp_path):
+    first, second, third = (str(tmp_path / name) for name in ("a.parquet", "b.json", "c.parquet"))
+    write_parquet(first, PAIRS)
+    (tmp_path / "b.json").write_text(json.dumps([(3, 1, 9.5), (1, 2, 9.5)]))
+    write_parquet(third, [(2, 1, 8.5)])
+    store = Store(tmp_path / "store")
+    ingest([first, second, third], store, INLINE, QUIET)
+    check(store, [*PAIRS, (3, 1, 9.5), (1, 2, 9.5), (2, 1, 8.5)])
+    ingest([third, second, first], store, INLINE, QUIET)
+    check(store, PAIRS)
+
+
+@pytest.mark.parametrize("at_once", [64, 1])
+@pytest.mark.parametrize("rows", [1_000, 100_000, 400_000])
+def test_parquet_in_row_groups_of_any_size_and_any_parallelism(tmp_path, monkeypatch, rows, at_once):
+    """With 16 MB a spill has some 52,000 records; a larger row group makes several, or is read by the build itself."""
+    monkeypatch.setattr("simshard.ingest.intake._SPILLS_AT_ONCE", at_once)
+    rng = np.random.default_rng(rows)
+    count = 400_000 if rows > 1_000 else 120_000
+    a, b = rng.integers(0, 300, (2, count))
+    scores = rng.random(count).astype(np.float32)
+    path = tmp_path / "pairs.parquet"
+    pa.parquet.write_table(pa.table({"a": a, "b": b, "score": scores}), path, row_group_size=rows)
+    matrix = np.full((300, 300), np.nan, dtype=np.float32)
+    apart = a != b
+    both = np.stack((a, b), axis=1)[apart].reshape(-1), np.stack((b, a), axis=1)[apart].reshape(-1)
+    matrix[both] = scores[apart].repeat(2)
+    store = Store(tmp_path / "store")
+    parallel = 2 if rows == 100_000 and at_once > 1 else 1
+    ingest([str(path)], store, IngestOptions(workers=parallel, memory=parallel * (16 << 20)), QUIET)
+    assert np.array_equal(read_matrix(store), matrix, equal_nan=True)
+
+
+def cut(matrix, top):
+    """What `--top` leaves: NaN but for the best of each row, ties by ascending row."""
+    kept = np.full_like(matrix, np.nan)
+    for row, scores in enumerate(matrix):
+        there = np.flatnonzero(~np.isnan(scores))
+        best = there[np.lexsort((there, -scores[there]))][:top]
+        kept[row, best] = scores[best]
+    return kept
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data(), st.booleans(), st.sampled_from([None, "dense", "sparse"]), st.integers(1, 7), st.integers(1, 5))
+def test_the_best_of_each_item(tmp_path_factory, data, directed, encoding, top, shards):
+    scores = st.sampled_from([-1.0, 0.0, 0.25, 0.5, 1.0])
+    pairs = data.draw(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), scores), min_size=1, max_size=80))
+    if all(a == b for a, b, _ in pairs):
+        return
+    folder = tmp_path_factory.mktemp("top")
+    (folder / "pairs.json").write_text(json.dumps(pairs))
+    store = Store(folder / "store")
+    options = IngestOptions(top=top, directed=directed, encoding=encoding, shards=shards, workers=1)
+    manifest = ingest([str(folder / "pairs.json")], store, options, QUIET)
+    ids, whole = expected(pairs, directed)
+    kept = cut(whole, top)
+    assert read_ids(store) == ids
+    assert np.array_equal(read_matrix(store), kept, equal_nan=True)
+    there, before = ~np.isnan(kept), ~np.isnan(whole)
+    unique = there.sum() if directed else (there | there.T).sum() // 2
+    found = before.sum() if directed else before.sum() // 2
+    assert manifest.pairs == unique
+    left = {"beyond_top_or_threshold": found - unique} if top < len(ids) - 1 else {}
+    apart = [pair for pair in pairs if pair[0] != pair[1]]
+    assert manifest.dropped == {"self_pairs": len(pairs) - len(apart), "duplicates": len(apart) - found} | left
+    dense = 2 * there.sum() >= len(ids) * (len(ids) - 1)
+    assert manifest.encoding == (encoding or ("dense" if dense else "sparse"))
+    assert store.verify(manifest.name) == []
+    files = {entry.name for entry in (store.snapshots / manifest.name).iterdir()}
+    assert files == {info.file for info in manifest.files} | {"manifest.json"}
+
+
+def test_the_best_of_rows_that_are_gathered_in_parts_of_a_batch(tmp_path):
+    """Full rows of 700 items do not fit the memory 256 at a time; the best of them are written 256 at a time."""
+    matrix = random_matrix(4, 700, density=0.97, levels=40)
+    a, b = np.nonzero(~np.isnan(np.triu(matrix, 1)) & (np.arange(700)[:, None] < np.arange(700)))
+    path = tmp_path / "pairs.parquet"
+    pa.parquet.write_table(pa.table({"a": a, "b": b, "score": matrix[a, b]}), path)
+    store = Store(tmp_path / "store")
+    manifests = []
+    for memory in (16 << 20, 512 << 20):
+        options = IngestOptions(top=9, shards=2, memory=memory, workers=1)
+        manifests.append(ingest([str(path)], store, options, QUIET))
+        assert np.array_equal(read_matrix(store), cut(matrix, 9), equal_nan=True)
+    assert manifests[0].shards == manifests[1].shards
+    assert manifests[0].batch_rows == 256
+
+
+def test_shards_that_begin_where_they_are_told_to(tmp_path):
+    (tmp_path / "pairs.json").write_text(json.dumps(PAIRS))
+    store = Store(tmp_path / "store")
+    manifest = ingest([str(tmp_path / "pairs.json")], store, IngestOptions(starts=(0, 1, 3), workers=1), QUIET)
+    assert [(shard.row_start, shard.row_stop) for shard in manifest.shards] == [(0, 1), (1, 3), (3, 4)]
+    check(store, PAIRS)
+    for starts in ((1,), (0, 4), (0, 2, 2), (0, -1), ()):
+        with pytest.raises(InputError, match="--starts"):
+            ingest([str(tmp_path / "pairs.json")], store, IngestOptions(starts=starts, workers=1), QUIET)
+
+
 CATALOGUE = [
     {"id": 9, "title": "Nine", "year": 1999, "facts": {"tags": ["x", "y"], "rating": 7.5}},
     {"id": 3, "title": "Three", "year": None, "facts": {"tags": [], "rating": 8}},
@@ -207,8 +352,6 @@ def test_items_come_first_in_their_order_with_their_attributes(tmp_path, kind):
     store = Store(tmp_path / "store")
     ingest([str(tmp_path / "pairs.json")], store, IngestOptions(items=str(path), workers=1), QUIET)
     check(store, PAIRS, items=[9, 3, 7])
-    from simshard.shards.items import Items
-
     items = Items(store.snapshots / store.resolve())
     expected_payload = {"title": "Nine", "year": 1999}
     if "json" in kind:
@@ -216,6 +359,22 @@ def test_items_come_first_in_their_order_with_their_attributes(tmp_path, kind):
     assert items.payload(0) == expected_payload
     assert items.payload(3) == {}
     assert items.id(3) == 1
+
+
+@pytest.mark.parametrize("kind", [".json", ".ndjson"])
+def test_items_with_any_id(tmp_path, kind):
+    for ids in ([-(2**63), 2**63 - 1, 2**53 + 1], ["UNKNOWN", "NA", "null"]):
+        items = [{"id": id_, "least": -(2**63), "rating": 8.0, "vector": [0.5, 1.0]} for id_ in ids]
+        text = json.dumps(items) if kind == ".json" else "\n".join(map(json.dumps, items))
+        (tmp_path / f"items{kind}").write_text(text)
+        (tmp_path / "pairs.json").write_text(json.dumps([(ids[2], ids[0], 0.5)]))
+        store = Store(tmp_path / "store")
+        options = IngestOptions(items=str(tmp_path / f"items{kind}"), workers=1)
+        ingest([str(tmp_path / "pairs.json")], store, options, QUIET)
+        assert read_ids(store) == ids
+        payload = Items(store.snapshots / store.resolve()).payload(1)
+        assert payload == {"least": -(2**63), "rating": 8.0}
+        assert isinstance(payload["rating"], float)
 
 
 def test_a_build_killed_at_any_moment_harms_nothing_and_the_next_one_cleans_up(tmp_path):
