@@ -106,6 +106,12 @@ def run(*arguments: str | Path) -> Run:
     return Run(seconds, user, system, memory.peak_mb, output)
 
 
+def python(program: str, *arguments: str, stdin: str = "") -> str:
+    """What a Python program prints that runs in a process of its own. Raises CalledProcessError where it fails."""
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, input=stdin, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
 def wrk(url: str, script: str, connections: int, seconds: float = 8.0) -> dict[str, float]:
     """Closed-loop load; `script` is Lua that sets `request`. Raises SystemExit where there is no wrk."""
     binary = shutil.which("wrk")
@@ -150,7 +156,7 @@ class Server:
         line = self.process.stdout.readline()
         if not line:
             raise SystemExit("the server did not start")
-        self.url = line.split()[0]
+        self.url, self.address = line.split()[0], line.split()[-1]
         httpx.get(f"{self.url}/v1/snapshots").raise_for_status()
         self.started_s = round(time.monotonic() - begun, 2)
 

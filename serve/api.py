@@ -39,7 +39,7 @@ from simshard.serve.requests import (
     fault_of,
     parse,
 )
-from simshard.serve.service import Asked, Reply, Service
+from simshard.serve.service import Asked, Reply, Service, entity_tag
 from simshard.serve.snapshots import list_snapshots
 from simshard.shards.errors import InvalidQuery, SimshardError
 from simshard.shards.hidden import hide_item
@@ -79,8 +79,9 @@ def build_api(
         responses=dict.fromkeys((400, 401, 404, 409, 413, 422, 503, 504), _PROBLEM),
     )
     _add_errors(app, service)
-    _add_queries(app, service, "private, no-cache" if api_key else "no-cache")
-    _add_changes(app, service, store)
+    cache_control = "private, no-cache" if api_key else "no-cache"
+    _add_queries(app, service, cache_control)
+    _add_changes(app, service, store, cache_control)
     add_operations(app, health)
     add_docs(app)
     return Gate(app, api_key, admin_key)
@@ -245,7 +246,7 @@ def _stream(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _add_changes(app: FastAPI, service: Service, store: Store) -> None:
+def _add_changes(app: FastAPI, service: Service, store: Store, cache_control: str) -> None:
     """What an operator sees and changes in the store; `Gate` asks for the admin key."""
 
     def pointer(change: Callable[..., Any], *arguments: str) -> Response:
@@ -261,11 +262,20 @@ def _add_changes(app: FastAPI, service: Service, store: Store) -> None:
     tags: Any = {"tags": ["snapshots"]}
     admin: Any = {"responses": _FORBIDDEN}
 
-    @app.get("/v1/snapshots", response_model=Snapshots, summary="What the store holds", **tags)
-    async def list_all() -> Response:
+    @app.get(
+        "/v1/snapshots",
+        response_model=Snapshots,
+        summary="What the store holds",
+        responses=_NOT_MODIFIED,
+        **tags,
+    )
+    async def list_all(request: Request) -> Response:
         serving = service.table.name if service.table else None
-        body = await asyncio.to_thread(list_snapshots, store, serving, service.names)
-        return Response(orjson.dumps(body), media_type="application/json", headers={"Cache-Control": "no-cache"})
+        body = orjson.dumps(await asyncio.to_thread(list_snapshots, store, serving, service.names))
+        headers = {"ETag": entity_tag(body), "Cache-Control": cache_control}
+        if _names(request.headers.getlist("if-none-match"), headers["ETag"]):
+            return Response(None, 304, headers)
+        return Response(body, 200, headers, "application/json")
 
     @app.post("/v1/snapshots/rollback", response_model=Pointer, summary="Back to the one before", **tags, **admin)
     async def rollback() -> Response:

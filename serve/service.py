@@ -50,6 +50,11 @@ Stages = dict[str, float]
 Compute = Callable[[Hidden, Stages], Awaitable[Computed]]
 
 
+def entity_tag(key: bytes) -> str:
+    """An ETag for what a key stands for."""
+    return f'"{hashlib.blake2b(key, digest_size=12).hexdigest()}"'
+
+
 @dataclass(frozen=True)
 class Asked:
     """A question to one snapshot, ready to be answered; `key` tells it from every other. kind "": never kept."""
@@ -64,7 +69,7 @@ class Asked:
     @property
     def etag(self) -> str:
         """The entity tag of its answer: of snapshot, hidden items and question."""
-        return f'"{hashlib.blake2b(self.key, digest_size=12).hexdigest()}"'
+        return entity_tag(self.key)
 
 
 @dataclass

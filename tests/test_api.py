@@ -253,7 +253,7 @@ async def test_bulk_is_an_arrow_stream(client, store):
 async def test_get_answers_304_to_who_has_the_answer(client, service, store):
     urls = ["/v1/items/id 3/similar?limit=3", "/v1/similar?id=id 3", "/v1/items/id 3", "/v1/items?q=title"]
     tags = set()
-    for url in [*urls, "/v1/score?a=id 1&b=id 2"]:
+    for url in [*urls, "/v1/score?a=id 1&b=id 2", "/v1/snapshots"]:
         answer = await client.get(url)
         etag = answer.headers["etag"]
         assert answer.headers["cache-control"] == "no-cache"
@@ -263,7 +263,7 @@ async def test_get_answers_304_to_who_has_the_answer(client, service, store):
             assert (again.status_code, again.content) == (304, b"")
             assert (again.headers["etag"], again.headers["cache-control"]) == (etag, "no-cache")
         assert (await client.get(url, headers={"if-none-match": '"other"'})).status_code == 200
-    assert len(tags) == 5
+    assert len(tags) == 6
     etag = (await client.get(urls[0])).headers["etag"]
     service.selections.hidden = Hidden(1, (("id 9", ""),))
     hidden = await client.get(urls[0], headers={"if-none-match": etag})
