@@ -32,6 +32,8 @@ class Server:
             env={**os.environ, **(env or {})},
         )
         self.line = self.process.stdout.readline()
+        while "(raylet)" in self.line:  # Ray warns, on stdout, of the many actors of the session's cluster
+            self.line = self.process.stdout.readline()
         if not self.line:
             raise RuntimeError(self.process.stderr.read())
         self.url = self.line.split()[0]

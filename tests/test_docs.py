@@ -76,6 +76,7 @@ class Reader:
         options = ("--address", self.address, "--name", name, "--route-prefix", f"/{name}", "--redis", "off")
         port = str(self.cluster.server.port)
         env = {"SIMSHARD_ADMIN_KEY": "adm1n"}
+        stop_all(*self.servers)
         self.servers.append(Server(self.folder / store, *options, *rest, "--port", port, env=env))
 
     def run(self, language, text):
