@@ -15,6 +15,7 @@ from simshard.serve.requests import MAX_BULK, BulkRequest
 from simshard.serve.router import Table, nearest
 from simshard.serve.selections import Selections
 from simshard.shards.errors import InvalidQuery
+from simshard.shards.items import plain_id
 
 
 async def nearest_table(table: Table, selections: Selections, request: BulkRequest, pool: Executor) -> pa.Table:
@@ -27,7 +28,7 @@ async def nearest_table(table: Table, selections: Selections, request: BulkReque
         raise InvalidQuery("ids", f"{len(request.ids):,} ids x limit {request.limit}: at most {MAX_BULK:,}")
     loop = asyncio.get_running_loop()
     text = selections.canonical(request.filter)
-    ids, rows = await loop.run_in_executor(pool, _find, table, request.ids)
+    rows = await loop.run_in_executor(pool, _find, table, request.ids)
     selection = await selections.selection(table, selections.hidden, text)
     known = rows >= 0
     seeds = rows[known].astype(np.uint32)
@@ -40,7 +41,7 @@ async def nearest_table(table: Table, selections: Selections, request: BulkReque
             "neighbor": table.items.ids.take(pa.array(found.neighbors)),
             "score": found.scores,
         }
-        missing = orjson.dumps(ids.filter(pa.array(~known)).to_pylist())
+        missing = orjson.dumps([plain_id(request.ids[place]) for place in np.flatnonzero(~known).tolist()])
         return pa.table(columns).replace_schema_metadata({"snapshot": table.name, "missing_ids": missing})
 
     return await loop.run_in_executor(pool, assemble)
@@ -52,15 +53,9 @@ def _ranks(counts: NDArray[np.intp]) -> NDArray[np.int32]:
     return (np.arange(1, int(counts.sum()) + 1) - np.repeat(starts, counts)).astype(np.int32)
 
 
-def _find(table: Table, ids: list[Any]) -> tuple[pa.Array, NDArray[np.int64]]:
-    """Ids as an array, and their rows, -1 for unknown ones. Raises InvalidQuery for what is no id."""
-    try:
-        array = pa.array(ids, pa.int64() if table.items.integer else pa.string())
-    except (pa.ArrowException, OverflowError, TypeError):
-        array = None
-    if array is None or array.null_count:  # ids of the other type, which `row` reads as well, or none
-        for i, id_ in enumerate(ids):
-            if isinstance(id_, bool) or not isinstance(id_, int | str):
-                raise InvalidQuery(f"ids[{i}]", "an id is an integer or text")
-        array = pa.array([str(id_) for id_ in ids], pa.string())
-    return array, table.items.find(array)
+def _find(table: Table, ids: list[Any]) -> NDArray[np.int64]:
+    """Rows of ids, -1 for unknown ones. Raises InvalidQuery for what is no id."""
+    if not set(map(type, ids)) <= {int, str}:
+        place = next(i for i, id_ in enumerate(ids) if type(id_) not in (int, str))
+        raise InvalidQuery(f"ids[{place}]", "an id is an integer or text")
+    return table.items.find_all(ids)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -125,7 +125,7 @@ def ask_recommend(table: Table, selections: Selections, request: RecommendReques
 def ask_rank(table: Table, selections: Selections, request: RankRequest) -> Question:
     """The candidates in order for the seeds. Raises UnknownItem and InvalidQuery."""
     seeds = _seeds(table, request, True)
-    rows = _look_up(table, request.candidates, (f"candidates[{i}]" for i in range(len(request.candidates))))
+    rows = _look_up(table, request.candidates, "candidates[{}]".format)
     missing = tuple(plain_id(id_) for row, id_ in zip(rows, request.candidates, strict=True) if row is None)
     seeds = replace(seeds, missing=seeds.missing + missing)
     known = tuple(row for row in rows if row is not None)
@@ -140,12 +140,12 @@ def _of_options(question: Question, table: Table, selections: Selections, option
         raise InvalidQuery("offset", "diversity orders the first page only; ask for a larger limit instead")
     if options.group_size != 1 and options.group_by is None:
         raise InvalidQuery("group_size", "there is no group_by that it could be of")
-    rows = (table.items.row(id_) for id_ in options.exclude_ids)
+    rows = table.items.find_all(options.exclude_ids)
     fallback = options.fallback
     question = replace(
         question,
         offset=options.offset,
-        exclude=tuple(sorted({row for row in rows if row is not None})),
+        exclude=tuple(np.unique(rows[rows >= 0]).tolist()),
         diversity=options.diversity,
         group_by=options.group_by,
         group_size=options.group_size,
@@ -166,17 +166,13 @@ def _of_scoring(question: Question, selections: Selections, options: Scoring) ->
     )
 
 
-def _look_up(table: Table, ids: Iterable[Id], places: Iterable[str]) -> list[int | None]:
+def _look_up(table: Table, ids: Sequence[Id], place: Callable[[int], str]) -> list[int | None]:
     """The row of each id, None for unknown ones. Raises InvalidQuery, naming the place, for an id given twice."""
-    rows: list[int | None] = []
-    seen: set[int | str] = set()
-    for id_, place in zip(ids, places, strict=True):
-        row = table.items.row(id_)
-        same = str(id_) if row is None else row
-        if same in seen:
-            raise InvalidQuery(place, f"id {id_!r} is given twice")
-        seen.add(same)
-        rows.append(row)
+    rows = [None if row < 0 else row for row in table.items.find_all(ids).tolist()]
+    same = [str(id_) if row is None else row for id_, row in zip(ids, rows, strict=True)]
+    if len(set(same)) < len(same):
+        second = next(i for i, each in enumerate(same) if each in same[:i])
+        raise InvalidQuery(place(second), f"id {ids[second]!r} is given twice")
     return rows
 
 
@@ -184,9 +180,12 @@ def _seeds(table: Table, request: Liking, needs_positive: bool) -> Seeds:
     if len(request.positive) + len(request.negative) > MAX_SEEDS:
         raise InvalidQuery("negative", f"more than {MAX_SEEDS} seeds in all")
     given = [seed if isinstance(seed, Seed) else Seed(id=seed) for seed in (*request.positive, *request.negative)]
-    places = [f"{name}[{i}]" for name in ("positive", "negative") for i in range(len(getattr(request, name)))]
-    rows = _look_up(table, (seed.id for seed in given), places)
     positive = len(request.positive)
+
+    def place(i: int) -> str:
+        return f"positive[{i}]" if i < positive else f"negative[{i - positive}]"
+
+    rows = _look_up(table, [seed.id for seed in given], place)
     if needs_positive and all(row is None for row in rows[:positive]):
         raise UnknownItem(f"none of the positive ids is in snapshot {table.name}")
     both = list(enumerate(zip(rows, given, strict=True)))

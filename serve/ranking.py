@@ -7,11 +7,10 @@ from concurrent.futures import Executor
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 
 from simshard.serve.encode import Line, Ranked, explain
 from simshard.serve.questions import Question
-from simshard.serve.rerank import LARGEST_POOL, POOL, fill_up, group_column, search_diverse, search_grouped
+from simshard.serve.rerank import LARGEST_POOL, POOL, Groups, fill_up, search_diverse, search_grouped
 from simshard.serve.router import Found, Table, pair_scores, search
 from simshard.serve.selections import Selections
 from simshard.shards.hidden import Hidden
@@ -27,22 +26,22 @@ async def rank_hits(table: Table, question: Question, selections: Selections, hi
         selection = _among(question.candidates, selection, len(table.items))
     factors = await selections.factors(table, question.boosts)
     query = question.query(table, selection, factors.product if factors else None)
-    column = None if question.group_by is None else group_column(table, question.group_by)
+    groups = None if question.group_by is None else await selections.groups(table, question.group_by)
     order = None if question.fallback is None else await selections.order(table, *question.fallback)
 
     if all(question.seeds.negative):  # no positive seed is known: the fallback answers alone
         hits, failed = Found(Hits(_NONE, np.empty(0)), ())
     else:
-        hits, failed = await _search(table, question, query, column, pool)
+        hits, failed = await _search(table, question, query, groups, pool)
     filling = _NONE
     if order is not None:
-        filling = await _fill(question, query, hits, order, column, pool)
-    if column is not None or order is not None:  # these were found from the first hit on
+        filling = await _fill(question, query, hits, order, groups, pool)
+    if groups is not None or order is not None:  # these were found from the first hit on
         page = slice(question.offset, question.offset + question.limit)
         hits = Hits(hits.rows[page], hits.scores[page])
     explained: list[list[Line]] | None = [] if question.explain else None
     if question.explain and len(hits.rows):
-        pairs = await pair_scores(table, query.rows, hits.rows)
+        pairs = await pair_scores(table, query.rows, hits.rows, pool)
         explained = explain(table, query, hits, pairs.scores, factors)
         failed = tuple(sorted({*failed, *pairs.failed_shards}))
     unranked = None
@@ -57,32 +56,32 @@ def _among(candidates: tuple[int, ...], selection: Selection | None, items: int)
     return Selection.of_rows(rows if selection is None else rows[selection.mask[rows]], items)
 
 
-async def _search(table: Table, question: Question, query: Query, column: pa.Array | None, pool: Executor) -> Found:
+async def _search(table: Table, question: Question, query: Query, groups: Groups | None, pool: Executor) -> Found:
     """The hits: a page of them, or all from the first on where more than a page has to be known."""
     if question.diversity:
         wanted = replace(query, limit=min(POOL * question.limit, LARGEST_POOL))
-    elif column is not None or question.fallback is not None:
+    elif groups is not None or question.fallback is not None:
         wanted = replace(query, limit=question.offset + question.limit, offset=0)
     else:
         wanted = query
-    if column is None:
+    if groups is None:
         found = await search(table, wanted, pool)
     else:
-        found = await search_grouped(table, wanted, column, question.group_size, pool)
+        found = await search_grouped(table, wanted, groups, question.group_size, pool)
     if question.diversity:
         found = await search_diverse(table, query, found, question.diversity, pool)
     return found
 
 
 async def _fill(
-    question: Question, query: Query, hits: Hits, order: Rows, column: pa.Array | None, pool: Executor
+    question: Question, query: Query, hits: Hits, order: Rows, groups: Groups | None, pool: Executor
 ) -> Rows:
     """What fills the page up behind the hits, all of which are known from the first on."""
     known = len(hits.rows)
     short = max(question.offset + question.limit - known, 0)
 
     def fill() -> Rows:
-        return fill_up(hits.rows, order, query, column, question.group_size, short)
+        return fill_up(hits.rows, order, query, groups, question.group_size, short)
 
     filling = await asyncio.get_running_loop().run_in_executor(pool, fill) if short else _NONE
     return filling[max(question.offset - known, 0) :]

@@ -3,56 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from concurrent.futures import Executor
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from simshard.serve.router import Found, Table, pair_scores, search
-from simshard.shards.errors import InvalidFilter
-from simshard.shards.filters import attribute
+from simshard.shards.filters import Groups
 from simshard.shards.query import Hits, Query, Rows
 
 POOL = 10  # candidates of diversity for each hit asked for
 LARGEST_POOL = 1000
+_FIRST_DEPTH = 240  # what is stored beside a dense row holds so many, and a few excludes
 
 
-def group_column(table: Table, key: str) -> pa.Array:
-    """The attribute that hits are grouped by. Raises InvalidFilter for one that is not there, or holds lists."""
-    column = attribute(table.items, key, "group_by")
-    if pa.types.is_list(column.type):
-        raise InvalidFilter("group_by", f"{key!r} holds lists; hits are grouped by one value each", table.items.types)
-    return column
+def keep_groups(groups: Groups, rows: Rows, size: int) -> NDArray[np.intp]:
+    """Places in `rows` (M,) of the first `size` of each group, ascending; those that are in none all."""
+    mine = groups[rows]
+    order = np.argsort(mine, kind="stable")
+    ordered = mine[order]
+    first = np.flatnonzero(np.diff(ordered, prepend=-2))
+    rank = np.arange(len(ordered)) - np.repeat(first, np.diff(first, append=len(ordered)))
+    return np.sort(order[(rank < size) | (ordered < 0)])
 
 
-def keep_groups(column: pa.Array, rows: Rows, size: int) -> NDArray[np.intp]:
-    """Places in `rows` (M,) of the first `size` of each value of the column, ascending; those without a value all."""
-    seen: Counter[object] = Counter()
-    kept = []
-    for place, value in enumerate(column.take(pa.array(rows)).to_pylist()):
-        seen[value] += 1
-        if value is None or seen[value] <= size:
-            kept.append(place)
-    return np.array(kept, dtype=np.intp)
+async def search_grouped(table: Table, query: Query, groups: Groups, size: int, pool: Executor) -> Found:
+    """The hits of a query, at most `size` of each group: the best ones, as many as asked for.
 
-
-async def search_grouped(table: Table, query: Query, column: pa.Array, size: int, pool: Executor) -> Found:
-    """The hits of a query, at most `size` of each value of the column: the best ones, as many as asked for.
-
-    Looks deeper, eight times each, until there are enough, or no more hits.
+    Looks deeper, 16 times each, until there are enough, or no more hits.
     """
-    depth = max(4 * query.limit, 64)
+    depth = max(4 * query.limit, _FIRST_DEPTH)
     while True:
         found = await search(table, replace(query, limit=depth), pool)
         rows = found.hits.rows
-        kept = await asyncio.get_running_loop().run_in_executor(pool, keep_groups, column, rows, size)
+        kept = await asyncio.get_running_loop().run_in_executor(pool, keep_groups, groups, rows, size)
         if len(kept) >= query.limit or len(rows) < depth:
             kept = kept[: query.limit]
             return Found(Hits(rows[kept], found.hits.scores[kept]), found.failed_shards)
-        depth *= 8
+        depth *= 16
 
 
 def diversify(
@@ -84,7 +73,7 @@ async def search_diverse(table: Table, query: Query, found: Found, diversity: fl
     that are no pair have similarity 0.
     """
     rows, scores = found.hits.rows, found.hits.scores
-    pairs = await pair_scores(table, rows, rows)
+    pairs = await pair_scores(table, rows, rows, pool)
     weights = query.weights[~query.negative]
     scale = float(weights.sum() if query.strategy == "sum_scores" else weights.max())
 
@@ -99,14 +88,13 @@ async def search_diverse(table: Table, query: Query, found: Found, diversity: fl
     return Found(hits, tuple(sorted({*found.failed_shards, *pairs.failed_shards})))
 
 
-def fill_up(hits: Rows, order: Rows, query: Query, column: pa.Array | None, size: int, count: int) -> Rows:
+def fill_up(hits: Rows, order: Rows, query: Query, groups: Groups | None, size: int, count: int) -> Rows:
     """The first `count` rows of `order` that can stand behind the hits; uint32.
 
-    Those that the query admits and that are no hits already; with a column, at most `size` of each of its values, the
-    hits counted.
+    Those that the query admits and that are no hits already; with groups, at most `size` of each, the hits counted.
     """
     rows = order[query.admits(order) & ~np.isin(order, hits)]
-    if column is not None:
-        kept = keep_groups(column, np.concatenate((hits, rows)), size)
+    if groups is not None:
+        kept = keep_groups(groups, np.concatenate((hits, rows)), size)
         rows = rows[kept[kept >= len(hits)] - len(hits)]
     return rows[:count]

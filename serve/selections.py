@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from simshard.serve.cache import Lru
 from simshard.serve.requests import Boost, Filter, expand
 from simshard.serve.router import Table
-from simshard.shards.filters import Mask, compile_filter, order_rows
+from simshard.shards.filters import Groups, Mask, compile_filter, group_rows, order_rows
 from simshard.shards.hidden import Hidden
 from simshard.shards.query import Rows, Selection
 
@@ -39,7 +39,7 @@ class Selections:
         self._named = named
         self._default = None if default is None else named[default]
         self._default_text = "" if self._default is None else orjson.dumps(self._default).decode()
-        self._kept: Lru[Selection | Rows] = Lru(CAPACITY)
+        self._kept: Lru[Selection | Rows | Groups] = Lru(CAPACITY)
         self.hidden = Hidden()
 
     def version(self, hidden: Hidden) -> str:
@@ -87,6 +87,11 @@ class Selections:
             (table.name, "order", key, descending), order_rows, table.items, key, descending, "fallback.order_by"
         )
         return rows
+
+    async def groups(self, table: Table, key: str) -> Groups:
+        """The group of each row by an attribute. Raises InvalidFilter."""
+        groups: Groups = await self._get((table.name, "groups", key), group_rows, table.items, key, "group_by")
+        return groups
 
     async def _get(self, key: tuple[Any, ...], make: Any, *arguments: Any) -> Any:
         kept: Any = self._kept.get(key)

@@ -172,7 +172,8 @@ class Service:
         row_a, row_b = row_of(table, a), row_of(table, b)
 
         async def stored(row: int, other: int) -> np.float32:
-            found = await pair_scores(table, np.array([row], np.uint32), np.array([other], np.uint32))
+            rows, others = np.array([row], np.uint32), np.array([other], np.uint32)
+            found = await pair_scores(table, rows, others, self._pool)
             if found.failed_shards:
                 raise ShardUnavailable(f"shard {found.failed_shards[0]} did not answer")
             return np.float32(found.scores[0, 0])

@@ -29,6 +29,7 @@ from simshard.shards.query import Rows
 
 Filter = Mapping[str, Any]
 Mask = NDArray[np.bool_]
+Groups = NDArray[np.int32]
 
 _INT64 = range(-(2**63), 2**63)
 _WORDS = {"string": "text", "int64": "a number", "float64": "a number", "list<string>": "text"}
@@ -80,6 +81,15 @@ def order_rows(items: Items, key: str, descending: bool, place: str) -> Rows:
     if descending:
         values = ~values if pa.types.is_int64(column.type) else -values
     return rows[np.argsort(values, kind="stable")]
+
+
+def group_rows(items: Items, key: str, place: str) -> Groups:
+    """The group of each row by an attribute of one value, int32 (N,), -1 where there is none. Raises InvalidFilter."""
+    column = attribute(items, key, place)
+    if _lists(column):
+        raise InvalidFilter(place, f"{key!r} holds lists; hits are grouped by one value each", items.types)
+    codes: Groups = pc.fill_null(column.dictionary_encode().indices, -1).to_numpy()
+    return codes
 
 
 def _condition(items: Items, given: Filter, place: str) -> Mask:

@@ -202,6 +202,21 @@ class ShardReader:
         """A row of a dense shard: scores with all rows, float32 (N,), and which of them are pairs (None: all)."""
         return self._slots(row, 0, self.items, np.float32)
 
+    def picked(self, row: int, places: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Of a row of a dense shard the scores with some rows (C,), float32, and which of them are pairs, bool (C,)."""
+        if len(places) * 8 > self.items:
+            scores, used = self.full(row)
+            return scores.take(places), np.ones(len(places), np.bool_) if used is None else used.take(places)
+        batch, within = divmod(row - self.row_start, self._batch_rows)
+        values_at, validity_at = self._places[batch, :2].tolist()
+        first = within * self.items
+        scores = np.frombuffer(self._map, np.float32, self.items, values_at + 4 * first).take(places)
+        if validity_at < 0:
+            return scores, np.ones(len(places), dtype=np.bool_)
+        bits = places + first % 8
+        packed = np.frombuffer(self._map, np.uint8, (first % 8 + self.items + 7) // 8, validity_at + first // 8)
+        return scores, (packed.take(bits >> 3) >> (bits & 7).astype(np.uint8) & 1).view(np.bool_)
+
     def listed(self, row: int) -> tuple[Rows, NDArray[np.float32]]:
         """A row of a sparse shard: its neighbors with their scores, best first, as views."""
         batch, within = divmod(row - self.row_start, self._batch_rows)

@@ -8,6 +8,7 @@ string id's UTF-8) with `_index_row` beside it. The columns stay mapped; no Pyth
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,7 @@ class Items:
         if self.integer and pa.types.is_int64(ids.type):
             keys = ids.to_numpy()
         elif self.integer:
-            rows = (self.row(id_) for id_ in ids.to_pylist())
-            return np.array([-1 if row is None else row for row in rows], dtype=np.int64)
+            return np.array([self._row_or(id_) for id_ in ids.to_pylist()], dtype=np.int64)
         else:
             ids = ids.cast(pa.string())
             keys = _hashes(ids)
@@ -126,9 +126,21 @@ class Items:
             others = np.flatnonzero(found >= 0)
             same = pc.equal(self.ids.take(pa.array(found[others])), ids.take(pa.array(others)))
             for place in others[~same.to_numpy(zero_copy_only=False)].tolist():
-                row = self.row(ids[place].as_py())
-                found[place] = -1 if row is None else row
+                found[place] = self._row_or(ids[place].as_py())
         return found
+
+    def _row_or(self, id_: int | str) -> int:
+        row = self.row(id_)
+        return -1 if row is None else row
+
+    def find_all(self, ids: Sequence[int | str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Rows of many ids (M,), integers or text or both, as `row` finds them; int64 (M,), -1 for unknown ones."""
+        if len(ids) > _FEW:
+            try:
+                return self.find(pa.array(ids, pa.int64() if self.integer else pa.string()))
+            except (pa.ArrowException, OverflowError, TypeError, UnicodeEncodeError):
+                pass  # some are of the other kind, or fit neither
+        return np.array([self._row_or(id_) for id_ in ids], dtype=np.int64)
 
     @property
     def types(self) -> dict[str, str]:

@@ -64,16 +64,15 @@ def partial(reader: ShardReader, query: Query) -> Partial:
     if not reader.dense:
         return _partial_sparse(reader, query)
     candidates = None if query.selection is None else query.selection.rows
+    places = None if candidates is None else candidates.astype(np.intp)
     size = reader.items if candidates is None else len(candidates)
     present = np.zeros(size, dtype=np.bool_)
     best_of = query.strategy == "best_score"
     columns = tuple(np.full(size, fill) for fill in ((-np.inf, -np.inf) if best_of else (0.0,)))
     for i, row in enumerate(query.rows.tolist()):
-        scores, used = reader.full(row)
+        scores, used = reader.full(row) if places is None else reader.picked(row, places)
         if used is None:
             used = np.ones(reader.items, dtype=np.bool_)
-        if candidates is not None:
-            scores, used = scores[candidates], used[candidates]
         values = query.contribution(i, scores)
         present |= used
         if best_of:
@@ -107,10 +106,11 @@ def scores(reader: ShardReader, rows: Rows, columns: Rows) -> NDArray[np.float32
     """Scores of rows of the shard (R,) with any rows (C,), all different: float32 (R, C), NaN where no pair is."""
     found = np.full((len(rows), len(columns)), MISSING)
     order = np.argsort(columns)
+    places = columns.astype(np.intp)
     for i, row in enumerate(rows.tolist()):
         if reader.dense:
-            values, used = reader.full(row)
-            found[i] = values[columns] if used is None else np.where(used[columns], values[columns], MISSING)
+            values, used = reader.picked(row, places)
+            np.copyto(found[i], values, where=used)
             continue
         neighbors, values = reader.listed(row)
         wanted = np.flatnonzero(np.isin(neighbors, columns))

@@ -47,11 +47,11 @@ class LocalTransport:
     remote = False
 
     def __init__(self, reader: ShardReader, pool: Executor) -> None:
-        self._reader = reader
+        self.reader = reader
         self._pool = pool
 
     async def search(self, query: Query) -> Hits:
-        hits = search.search_top(self._reader, query)
+        hits = search.search_top(self.reader, query)
         if hits is not None:
             return hits
         return await self._in_pool(search.search, query)
@@ -66,7 +66,7 @@ class LocalTransport:
         return await self._in_pool(search.nearest, rows, limit, selection)
 
     async def _in_pool(self, function: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function, self._reader, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, self.reader, *arguments)
 
 
 class _Call(NamedTuple):

@@ -130,7 +130,7 @@ def test_pair_scores(tables, case):
     rows = np.array([5, 0, 22], np.uint32)
     columns = np.array([3, 21, 0, 7], np.uint32)
     for table in (local, actor):
-        found = asyncio.run(pair_scores(table, rows, columns))
+        found = asyncio.run(pair_scores(table, rows, columns, POOL))
         assert found.failed_shards == ()
         assert np.array_equal(found.scores, matrix[np.ix_(rows, columns)], equal_nan=True)
 
