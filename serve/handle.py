@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +28,7 @@ class HandleTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
             from simshard.serve.local import join
 
             join(address or "auto")
+            logging.getLogger("ray.serve").setLevel(logging.WARNING)
         try:
             self._handle = serve.get_app_handle(name)
         except Exception as error:

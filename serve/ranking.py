@@ -10,9 +10,10 @@ import numpy as np
 
 from simshard.serve.encode import Line, Ranked, explain
 from simshard.serve.questions import Question
-from simshard.serve.rerank import LARGEST_POOL, POOL, Groups, fill_up, search_diverse, search_grouped
+from simshard.serve.rerank import LARGEST_POOL, POOL, fill_up, search_diverse, search_grouped
 from simshard.serve.router import Found, Table, pair_scores, search
 from simshard.serve.selections import Selections
+from simshard.shards.filters import Groups
 from simshard.shards.hidden import Hidden
 from simshard.shards.query import Hits, Query, Rows, Selection
 

@@ -19,7 +19,7 @@ from simshard.shards.errors import InvalidQuery
 Rows = NDArray[np.uint32]
 Strategy = Literal["sum_scores", "best_score"]
 
-FEW = 8  # of so many rows one is left: then each candidate is looked at, else whole rows (docs/benchmarks.md)
+FEW = 4  # of so many rows one is left: then each candidate is looked at, else whole rows (docs/benchmarks.md)
 MIN_WEIGHT = 1e-250  # its product with any float32 is a normal float64, so one weight never makes two scores equal
 _MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
