@@ -32,7 +32,7 @@ async def nearest_table(table: Table, selections: Selections, request: BulkReque
     selection = await selections.selection(table, selections.hidden, text)
     known = rows >= 0
     seeds = rows[known].astype(np.uint32)
-    found = await nearest(table, seeds, request.limit, selection)
+    found = await nearest(table, seeds, request.limit, selection, pool)
 
     def assemble() -> pa.Table:
         columns = {

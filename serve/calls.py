@@ -28,7 +28,7 @@ _TEXTS = ("id", "group_by", "snapshot")
 
 
 class Call(NamedTuple):
-    """One HTTP request: parameters for its query string, or a body to send as JSON."""
+    """One HTTP request: parameters for its query string, or a body to send as JSON (bytes: that is JSON)."""
 
     method: str
     path: str
@@ -167,10 +167,11 @@ def similar_many(
     while start < len(given) or not tables:
         part = given[start : start + size]
         body = {"ids": part, "limit": limit, "filter": filter, "snapshot": snapshot}
-        if len(part) > 1 and len(json.dumps(body)) > _BODY:
+        content = _encoded(body)
+        if len(part) > 1 and len(content) > _BODY:
             size //= 2
             continue
-        response = yield Call("POST", "/v1/similar/bulk", body=body)
+        response = yield Call("POST", "/v1/similar/bulk", body=content)
         tables.append(pa.ipc.open_stream(response.content).read_all())
         missing += json.loads(tables[-1].schema.metadata[b"missing_ids"])
         snapshot = response.headers["x-snapshot"]
@@ -178,11 +179,15 @@ def similar_many(
     return pa.concat_tables(tables).replace_schema_metadata({"snapshot": snapshot, "missing_ids": json.dumps(missing)})
 
 
+def _encoded(body: Any) -> bytes:
+    return json.dumps(body, default=list, separators=(",", ":")).encode()
+
+
 def request_of(call: Call) -> dict[str, Any]:
     """What httpx is to send for a call."""
     params = None if call.params is None else {k: v for k, v in call.params.items() if v is not None}
     request: dict[str, Any] = {"method": call.method, "url": call.path.lstrip("/"), "params": params}
     if call.body is not None:
-        request["content"] = json.dumps(call.body, default=list).encode()
+        request["content"] = call.body if isinstance(call.body, bytes) else _encoded(call.body)
         request["headers"] = {"content-type": "application/json"}
     return request

@@ -17,6 +17,7 @@ from simshard.shards.items import Items
 from simshard.shards.manifest import verify_file
 from simshard.shards.query import Hits, Partial, Query, Rows, Selection, merge, truncate
 from simshard.shards.search import Nearest
+from simshard.shards.search import nearest as nearest_of
 from simshard.shards.search import partial as partial_of
 from simshard.shards.search import scores as scores_of
 from simshard.shards.store import Snapshot
@@ -137,18 +138,33 @@ async def pair_scores(table: Table, rows: Rows, columns: Rows, pool: Executor) -
     return PairScores(found, tuple(sorted(failed)))
 
 
-async def nearest(table: Table, rows: Rows, limit: int, selection: Selection | None) -> Nearest:
+async def nearest(table: Table, rows: Rows, limit: int, selection: Selection | None, pool: Executor) -> Nearest:
     """The hits of many single seeds (R,), in their order. Raises ShardUnavailable if any of their shards is away."""
     owners = table.snapshot.manifest.shard_of(rows)
     shards = np.unique(owners).tolist()
+    loop = asyncio.get_running_loop()
 
     async def ask(shard: int) -> Nearest:
         return await _twice(lambda: table.transports[shard].nearest(rows[owners == shard], limit, selection))
 
+    readers = _local_readers(table, shards)
+    if readers is not None:
+
+        def whole() -> Nearest:
+            each = zip(shards, readers, strict=True)
+            answers = [nearest_of(reader, rows[owners == shard], limit, selection) for shard, reader in each]
+            return _in_order(owners, shards, answers)
+
+        return await loop.run_in_executor(pool, whole)
     answers = await asyncio.gather(*(ask(shard) for shard in shards))
+    return await loop.run_in_executor(pool, _in_order, owners, shards, answers)
+
+
+def _in_order(owners: NDArray[np.intp], shards: Sequence[int], answers: Sequence[Nearest]) -> Nearest:
+    """The answers of shards as one, in the order of the seeds, of which `owners` (R,) names the shards."""
     if len(answers) == 1:
         return answers[0]
-    counts = np.zeros(len(rows), dtype=np.intp)
+    counts = np.zeros(len(owners), dtype=np.intp)
     for shard, answer in zip(shards, answers, strict=True):
         counts[owners == shard] = answer.counts
     owner_of_each = np.repeat(owners, counts)
