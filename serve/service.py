@@ -8,8 +8,9 @@ import logging
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -284,18 +285,11 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
 
 
-class _deadline:  # noqa: N801 - reads as a function
-    """An async context that ends with DeadlineExceeded after some milliseconds."""
-
-    def __init__(self, milliseconds: int) -> None:
-        self._milliseconds = milliseconds
-        self._timeout = asyncio.timeout(milliseconds / 1e3)
-
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-
-    async def __aexit__(self, *exception: Any) -> None:
-        try:
-            await self._timeout.__aexit__(*exception)
-        except TimeoutError as error:
-            raise DeadlineExceeded(f"no answer within {self._milliseconds} ms") from error
+@asynccontextmanager
+async def _deadline(milliseconds: int) -> AsyncIterator[None]:
+    """Ends with DeadlineExceeded after so long."""
+    try:
+        async with asyncio.timeout(milliseconds / 1e3):
+            yield
+    except TimeoutError as error:
+        raise DeadlineExceeded(f"no answer within {milliseconds} ms") from error
