@@ -24,7 +24,7 @@ def items(tmp_path_factory):
     return Items(folder)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(given_filter=FILTERS)
 def test_any_filter_leaves_what_plain_python_leaves(items, given_filter):
     expected = [oracle.passes(item, given_filter) for item in ITEMS]

@@ -167,7 +167,7 @@ def check_explained(hits, body):
                 assert line["factor"] == body["boost"][line["boost"]]["factor"]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(data=st.data(), case=st.sampled_from(CASES), remote=st.booleans(), default=st.booleans())
 def test_any_mixture_of_features_equals_the_oracle(worlds, data, case, remote, default):
     world = worlds[case]
@@ -187,7 +187,7 @@ def test_any_mixture_of_features_equals_the_oracle(worlds, data, case, remote, d
         check_explained(found["hits"], body)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data(), case=st.sampled_from(CASES), remote=st.booleans())
 def test_a_ranking_is_the_answer_of_the_candidates_alone(worlds, data, case, remote):
     world = worlds[case]
@@ -210,7 +210,7 @@ def test_a_ranking_is_the_answer_of_the_candidates_alone(worlds, data, case, rem
     assert found["unranked_ids"] == [id_ for id_ in candidates if id_ < count and id_ not in ranked]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data(), case=st.sampled_from(CASES), remote=st.booleans())
 def test_many_at_once_are_the_answers_one_by_one(worlds, data, case, remote):
     world = worlds[case]

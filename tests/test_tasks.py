@@ -6,6 +6,8 @@ import time
 
 import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from simshard.ingest.tasks import Workers
@@ -100,6 +102,22 @@ def test_the_same_snapshot_from_ray_tasks(cluster, tmp_path):
     assert refused.returncode == 1
     assert "record 100001: expected a triple" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_the_same_snapshot_of_parquet_from_ray_tasks(cluster, tmp_path):
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(0, 300, (2, 60_000))
+    table = pa.table({"a": a, "b": b, "score": rng.random(60_000).round(3).astype(np.float32)})
+    pa.parquet.write_table(table, tmp_path / "pairs.parquet", row_group_size=7_000)
+    (tmp_path / "pairs.ndjson").write_text("\n".join(map(json.dumps, table.to_pylist())))
+    options = ("--memory", "16MB", "--workers", "2", "--top", "9")
+    checksums = []
+    for name, more in (("pairs.ndjson", ()), ("pairs.parquet", ("--address", gcs_address(cluster.folder)))):
+        arguments = ("ingest", tmp_path / name, "--store", tmp_path / f"{name}.store", *options, *more)
+        subprocess.run(command(*arguments), check=True, capture_output=True)
+        manifest = Store(tmp_path / f"{name}.store").manifest()
+        checksums.append([info.checksum for info in manifest.files] + [manifest.pairs])
+    assert checksums[0] == checksums[1]
 
 
 def test_the_same_scores_from_ray_tasks(cluster, tmp_path):
