@@ -130,7 +130,8 @@ def similar(
     """What is similar to an item."""
 
     def ask(service: Any) -> Any:
-        from simshard.serve.requests import SimilarRequest, parse
+        from simshard.serve.parsing import parse
+        from simshard.serve.requests import SimilarRequest
 
         return service.similar(parse(SimilarRequest, {"id": id, **options}))
 
@@ -157,7 +158,8 @@ def recommend(
     request = {**seeds, "strategy": strategy, **options}
 
     def ask(service: Any) -> Any:
-        from simshard.serve.requests import RecommendRequest, parse
+        from simshard.serve.parsing import parse
+        from simshard.serve.requests import RecommendRequest
 
         return service.recommend(parse(RecommendRequest, request))
 

@@ -63,9 +63,16 @@ class Workers:
     def __enter__(self) -> Workers:
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
         if self._pool is not None:
+            if kind is KeyboardInterrupt:
+                self._end_workers()
             self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _end_workers(self) -> None:
+        """End them now, whatever they do: a job can take hours."""
+        if not self._stop.closed:
+            self._stop.close()
 
     def run(self, function: Callable[[J], R], jobs: Iterable[J], small: bool = False, threads: int = 1) -> Iterator[R]:
         """The results of `function` for every job, in the order of the jobs, at most 2 jobs a worker in flight.
@@ -119,7 +126,8 @@ class Workers:
         except BrokenProcessPool as error:
             raise SimshardError("a worker process was ended from outside (out of memory?); lower --memory") from error
         except KeyboardInterrupt:
-            self._stop.close()  # a job can take hours
+            self._end_workers()
+            running.clear()  # the pool, as it breaks, trips over futures that were canceled, and would never end others
             raise
         finally:
             for future in running:

@@ -179,6 +179,10 @@ def problem_of(error: SimshardError) -> dict[str, Any]:
         if isinstance(error, kind):
             body = {"type": "about:blank", "title": title, "status": status, "detail": str(error)}
             field, attributes = getattr(error, "field", None), getattr(error, "attributes", None)
-            return body | ({"field": field} if field else {}) | ({"attributes": attributes} if attributes else {})
+            return (
+                body
+                | ({"field": field} if field else {})
+                | ({"attributes": attributes} if attributes is not None else {})
+            )
     detail = "the service could not answer; its log says why"
     return {"type": "about:blank", "title": "Internal error", "status": 500, "detail": detail}

@@ -11,7 +11,6 @@ import orjson
 import pyarrow as pa
 from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from simshard.serve.answers import (
@@ -26,8 +25,11 @@ from simshard.serve.answers import (
     Snapshots,
     problem_of,
 )
+from simshard.serve.batch import answer_batch
 from simshard.serve.gate import Gate, problem, refusal
 from simshard.serve.operations import add_docs, add_operations
+from simshard.serve.parameters import check_parameters, described, similar_request
+from simshard.serve.parsing import fault_of
 from simshard.serve.requests import (
     BatchRequest,
     BulkRequest,
@@ -36,8 +38,6 @@ from simshard.serve.requests import (
     RankRequest,
     RecommendRequest,
     SimilarRequest,
-    fault_of,
-    parse,
 )
 from simshard.serve.service import Asked, Reply, Service, entity_tag
 from simshard.serve.snapshots import list_snapshots
@@ -115,45 +115,6 @@ def _add_errors(app: FastAPI, service: Service) -> None:
         return problem(problem_of(SimshardError(str(error))))
 
 
-def _parameters(model: type[BaseModel]) -> dict[str, Any]:
-    """What the OpenAPI document says of a model whose fields are query parameters; objects and lists are JSON."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    described = []
-    for name, whole in schema["properties"].items():
-        kinds = [kind for kind in whole.get("anyOf", ()) if kind != {"type": "null"}]
-        about = {
-            key: value for key, value in whole.items() if key != "anyOf" and not (key == "default" and value is None)
-        }
-        about |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}
-        parameter = {"name": name, "in": "query", "required": name in schema.get("required", ())}
-        if "description" in about:
-            parameter["description"] = about.pop("description")
-        nested = any("$ref" in kind or kind.get("type") == "array" for kind in (about, *kinds))
-        described.append(
-            parameter | ({"content": {"application/json": {"schema": about}}} if nested else {"schema": about})
-        )
-    return {"parameters": described}
-
-
-def _options(model: type[SimilarRequest], request: Request, **given: str) -> SimilarRequest:
-    """The options in a query string: text for names and ids, JSON for all else. Raises InvalidQuery."""
-    values: dict[str, Any] = dict(given)
-    for name, text in request.query_params.multi_items():
-        if name in values:
-            raise InvalidQuery(name, "given twice" if name not in given else "the id stands in the path")
-        field = model.model_fields.get(name)
-        is_text = field is None or field.annotation in (str, str | None)
-        values[name] = text if is_text else _decode(text)
-    return parse(model, values)
-
-
-def _decode(text: str) -> Any:
-    try:
-        return orjson.loads(text.lower() if text in ("True", "False") else text)
-    except orjson.JSONDecodeError:
-        return text  # the name of a filter, or what is wrong and will be told so
-
-
 def _add_queries(app: FastAPI, service: Service, cache_control: str) -> None:
     def reply(answer: Reply) -> Response:
         headers = {"X-Cache": answer.outcome, "X-Snapshot": answer.snapshot}
@@ -171,50 +132,58 @@ def _add_queries(app: FastAPI, service: Service, cache_control: str) -> None:
             response.headers["ETag"] = answer.etag
         return response
 
+    async def asked(options: SimilarRequest) -> Asked:
+        await service.adopted(options.snapshot)
+        return service.similar(options)
+
     tags: Any = {"tags": ["queries"]}
     items: Any = {"tags": ["items"], "responses": _NOT_MODIFIED}
 
     @app.get("/v1/items", response_model=FoundItems, summary="Items by title", **items)
     async def find(request: Request, q: SearchText = "", limit: Annotated[Limit, Query(strict=False)] = 10) -> Response:
+        check_parameters(request, "q", "limit")
         return await get(request, service.find(q, limit))
 
-    @app.get("/v1/items/{id}", response_model=Item, summary="One item", **items)
-    async def item(request: Request, id: ItemId) -> Response:
-        return await get(request, service.item(id))
-
     @app.get(
-        "/v1/items/{id}/similar",
+        "/v1/items/{id:path}/similar",
         response_model=Answer,
         summary="What is similar to an item",
         responses=_NOT_MODIFIED,
-        openapi_extra=_parameters(HitOptions),
+        openapi_extra=described(HitOptions),
         **tags,
     )
     async def similar(request: Request, id: ItemId) -> Response:
-        return await get(request, service.similar(_options(SimilarRequest, request, id=id)))
+        return await get(request, await asked(similar_request(request, id=id)))
+
+    @app.get("/v1/items/{id:path}", response_model=Item, summary="One item", **items)
+    async def item(request: Request, id: ItemId) -> Response:
+        check_parameters(request)
+        return await get(request, service.item(id))
 
     @app.get(
         "/v1/similar",
         response_model=Answer,
         summary="The same, for ids that fit no path",
         responses=_NOT_MODIFIED,
-        openapi_extra=_parameters(SimilarRequest),
+        openapi_extra=described(SimilarRequest),
         **tags,
     )
     async def similar_by_query(request: Request) -> Response:
-        return await get(request, service.similar(_options(SimilarRequest, request)))
+        return await get(request, await asked(similar_request(request)))
 
     @app.post("/v1/recommend", response_model=Answer, summary="What goes with these items", **tags)
     async def recommend(request: RecommendRequest) -> Response:
+        await service.adopted(request.snapshot)
         return reply(await service.answer(service.recommend(request)))
 
     @app.post("/v1/recommend/batch", response_model=Batch, summary="Many such requests at once", **tags)
     async def batch(request: BatchRequest) -> Response:
-        bodies = await service.batch(request.requests)
+        bodies = await answer_batch(service, request.requests)
         return Response(b'{"responses":[' + b",".join(bodies) + b"]}", media_type="application/json")
 
     @app.post("/v1/rank", response_model=Answer, summary="Given items in order for the seeds", **tags)
     async def rank(request: RankRequest) -> Response:
+        await service.adopted(request.snapshot)
         return reply(await service.answer(service.rank(request)))
 
     @app.post(
@@ -225,18 +194,20 @@ def _add_queries(app: FastAPI, service: Service, cache_control: str) -> None:
         **tags,
     )
     async def bulk(request: BulkRequest) -> Response:
+        await service.adopted(request.snapshot)
         name, table = await service.nearest(request)
         return Response(await asyncio.to_thread(_stream, table), 200, {"X-Snapshot": name}, ARROW)
 
     @app.get("/v1/score", response_model=Score, summary="The score of one pair", responses=_NOT_MODIFIED, **tags)
     async def score(request: Request, a: QueryId, b: QueryId) -> Response:
+        check_parameters(request, "a", "b")
         return await get(request, service.score(a, b))
 
 
 def _names(given: Iterable[str], etag: str) -> bool:
     """Whether If-None-Match names this entity tag."""
     tags = [tag.strip().removeprefix("W/") for value in given for tag in value.split(",")]
-    return etag in tags or "*" in tags
+    return etag in tags
 
 
 def _stream(table: pa.Table) -> bytes:

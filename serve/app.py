@@ -44,11 +44,12 @@ class Ingress:
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="rows")
         redis = RedisCache(settings.redis, settings.redis_ttl) if settings.redis else None
         self._cache = Cache(Lru(settings.cache_bytes), redis)
+        self._filters = settings.named_filters()
         self._service = Service(
             self._cache,
             self._pool,
             frozenset(settings.redis_classes),
-            settings.named_filters(),
+            self._filters,
             settings.default_filter,
         )
         self._state = State(settings.store)
@@ -89,7 +90,11 @@ class Ingress:
             try:
                 if supervisor is None:
                     supervisor = await asyncio.to_thread(
-                        get_supervisor, self._settings.name, self._settings.store, self._settings.keep_open
+                        get_supervisor,
+                        self._settings.name,
+                        self._settings.store,
+                        self._settings.keep_open,
+                        self._filters,
                     )
                 state: State = await asyncio.wait_for(supervisor.state.remote(), _CALL_TIMEOUT)
                 if state.store != self._settings.store:
@@ -108,8 +113,10 @@ class Ingress:
         while True:
             await asyncio.sleep(_FOLLOW)
             try:
-                hidden = await asyncio.to_thread(read_hidden, self._store, self._service.selections.hidden)
-                self._service.selections.hidden = hidden
+                known = self._service.selections.hidden
+                hidden = await asyncio.to_thread(read_hidden, self._store, known)
+                if self._service.selections.hidden is known:  # else a request changed it meanwhile
+                    self._service.selections.hidden = hidden
                 self._overlay_problem = None
             except Exception as error:  # what was hidden stays hidden
                 self._overlay_problem = self._problem = str(error)

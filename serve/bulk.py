@@ -11,11 +11,14 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from simshard.serve.requests import MAX_BULK, BulkRequest
+from simshard.serve.requests import MAX_BULK, NO_TEXT, BulkRequest, is_text
 from simshard.serve.router import Table, nearest
 from simshard.serve.selections import Selections
 from simshard.shards.errors import InvalidQuery
 from simshard.shards.items import plain_id
+from simshard.shards.search import join_nearest
+
+_PIECE = 10_000
 
 
 async def nearest_table(table: Table, selections: Selections, request: BulkRequest, pool: Executor) -> pa.Table:
@@ -32,9 +35,12 @@ async def nearest_table(table: Table, selections: Selections, request: BulkReque
     selection = await selections.selection(table, selections.hidden, text)
     known = rows >= 0
     seeds = rows[known].astype(np.uint32)
-    found = await nearest(table, seeds, request.limit, selection, pool)
+    parts = []
+    for start in range(0, len(seeds), _PIECE):  # between pieces a deadline can end the rest
+        parts.append(await nearest(table, seeds[start : start + _PIECE], request.limit, selection, pool))
 
     def assemble() -> pa.Table:
+        found = join_nearest(parts)
         columns = {
             "id": table.items.ids.take(pa.array(np.repeat(seeds, found.counts))),
             "rank": _ranks(found.counts),
@@ -58,4 +64,7 @@ def _find(table: Table, ids: list[Any]) -> NDArray[np.int64]:
     if not set(map(type, ids)) <= {int, str}:
         place = next(i for i, id_ in enumerate(ids) if type(id_) not in (int, str))
         raise InvalidQuery(f"ids[{place}]", "an id is an integer or text")
+    for place, id_ in enumerate(ids):
+        if isinstance(id_, str) and not is_text(id_):
+            raise InvalidQuery(f"ids[{place}]", NO_TEXT)
     return table.items.find_all(ids)

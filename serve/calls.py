@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 
 from simshard.serve.answers import Answer, Batch, FoundItems, HiddenState, Id, Item, Problem, Score, Snapshots
-from simshard.serve.requests import MAX_BULK
+from simshard.serve.requests import MAX_BULK, TEXT_PARAMETERS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,7 +24,6 @@ Filter = Mapping[str, Any] | str
 GivenSeed = Id | Mapping[str, Any]
 
 _BODY = 1_000_000  # bytes; a server takes 1 MiB
-_TEXTS = ("id", "group_by", "snapshot")
 
 
 class Call(NamedTuple):
@@ -86,7 +85,7 @@ def similar(id: Id, **options: Unpack[HitOptions]) -> Flow[Answer]:
 
 def _text(name: str, value: Any) -> str | None:
     """A parameter as it stands in a query string; None: it does not."""
-    return value if value is None or name in _TEXTS else json.dumps(value, default=list)
+    return value if value is None or name in TEXT_PARAMETERS else json.dumps(value, default=list)
 
 
 def recommend(positive: Sequence[GivenSeed], **options: Unpack[RecommendOptions]) -> Flow[Answer]:

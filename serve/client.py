@@ -181,4 +181,4 @@ def _checked(response: httpx.Response) -> httpx.Response:
         raise kind(problem.detail)
     field = problem.field or "body"
     message = problem.detail.removeprefix(f"{field}: ")
-    raise InvalidFilter(field, message, problem.attributes) if problem.attributes else kind(field, message)
+    raise InvalidFilter(field, message, problem.attributes) if problem.attributes is not None else kind(field, message)

@@ -145,7 +145,7 @@ class App:
         self._own = own
         self._api_key = settings.api_key
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}{route_prefix.rstrip('/')}"
-        self.supervisor = get_supervisor(settings.name, settings.store, settings.keep_open)
+        self.supervisor = get_supervisor(settings.name, settings.store, settings.keep_open, settings.named_filters())
         try:
             serve.start(http_options=http_options(host, port))  # while the shards are verified
             self._wait_open(ray)

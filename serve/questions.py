@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -75,7 +76,7 @@ class Question:
     def query(self, table: Table, selection: Selection | None, factors: NDArray[np.float64] | None) -> Query:
         """The question as shards understand it. Raises InvalidQuery for weights and boosts that are too large."""
         weights = np.array(self.seeds.weights)
-        largest = 1.0 if factors is None else float(factors.max())
+        largest = math.prod(max(factor, 1.0) for _, factor in self.boosts)
         return Query(
             rows=np.array(self.seeds.rows, dtype=np.uint32),
             weights=weights,
@@ -129,7 +130,7 @@ def ask_rank(table: Table, selections: Selections, request: RankRequest) -> Ques
     missing = tuple(plain_id(id_) for row, id_ in zip(rows, request.candidates, strict=True) if row is None)
     seeds = replace(seeds, missing=seeds.missing + missing)
     known = tuple(row for row in rows if row is not None)
-    question = Question("rank", seeds, max(len(known), 1), strategy=request.strategy, candidates=known)
+    question = Question("recommend", seeds, max(len(known), 1), strategy=request.strategy, candidates=known)
     return _of_scoring(question, selections, request)
 
 
@@ -171,7 +172,8 @@ def _look_up(table: Table, ids: Sequence[Id], place: Callable[[int], str]) -> li
     rows = [None if row < 0 else row for row in table.items.find_all(ids).tolist()]
     same = [str(id_) if row is None else row for id_, row in zip(ids, rows, strict=True)]
     if len(set(same)) < len(same):
-        second = next(i for i, each in enumerate(same) if each in same[:i])
+        seen: set[int | str] = set()
+        second = next(i for i, each in enumerate(same) if each in seen or seen.add(each))  # type: ignore[func-returns-value]
         raise InvalidQuery(place(second), f"id {ids[second]!r} is given twice")
     return rows
 

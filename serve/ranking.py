@@ -13,10 +13,12 @@ from simshard.serve.questions import Question
 from simshard.serve.rerank import LARGEST_POOL, POOL, fill_up, search_diverse, search_grouped
 from simshard.serve.router import Found, Table, pair_scores, search
 from simshard.serve.selections import Selections
+from simshard.shards.errors import InvalidQuery
 from simshard.shards.filters import Groups
 from simshard.shards.hidden import Hidden
 from simshard.shards.query import Hits, Query, Rows, Selection
 
+MAX_LINES = 100_000  # of explanations in one answer
 _NONE: Rows = np.empty(0, dtype=np.uint32)
 
 
@@ -41,9 +43,13 @@ async def rank_hits(table: Table, question: Question, selections: Selections, hi
         page = slice(question.offset, question.offset + question.limit)
         hits = Hits(hits.rows[page], hits.scores[page])
     explained: list[list[Line]] | None = [] if question.explain else None
+    if len(query.rows) * len(hits.rows) > MAX_LINES and question.explain:
+        size = f"{len(query.rows)} seeds for each of {len(hits.rows)} hits"
+        raise InvalidQuery("explain", f"{size} are more than {MAX_LINES:,} lines; ask for fewer")
     if question.explain and len(hits.rows):
         pairs = await pair_scores(table, query.rows, hits.rows, pool)
-        explained = explain(table, query, hits, pairs.scores, factors)
+        work = (table, query, hits, pairs.scores, factors)
+        explained = await asyncio.get_running_loop().run_in_executor(pool, explain, *work)
         failed = tuple(sorted({*failed, *pairs.failed_shards}))
     unranked = None
     if question.candidates is not None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -19,31 +18,48 @@ from pydantic import (
     StrictInt,
     StrictStr,
     Tag,
-    ValidationError,
     WithJsonSchema,
     model_validator,
 )
 
-from simshard.shards.errors import InvalidQuery
-
+TEXT_PARAMETERS = ("id", "group_by", "snapshot")  # of a query string; all others are JSON
 MAX_SEEDS = 256  # so many multiples of 2^-44 P add up without error in a float64 (see simshard.shards.query)
 MAX_LIMIT = 1000
 MAX_DEPTH = 10_000
 MAX_BATCH = 1000
+MAX_BATCH_HITS = 100_000
 MAX_BULK = 1_000_000
 FILTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+NO_TEXT = "half of a surrogate pair is no text"
+
+
+def is_text(value: str) -> bool:
+    """Whether a string can be written as UTF-8, which JSON's escapes do not promise."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_text(value: Any) -> Any:
+    if isinstance(value, str) and not is_text(value):
+        raise ValueError(NO_TEXT)
+    return value
 
 
 def _check_id(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError("an id is an integer or text")
-    return value
+    return _check_text(value)
 
 
 def _check_value(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError("a value is a number or text")
-    return _check_finite(value)
+    return _check_finite(_check_text(value))
 
 
 def _check_number(value: Any) -> Any:
@@ -74,6 +90,7 @@ def _check_filter_name(value: Any) -> Any:
 Id = Annotated[int | str, BeforeValidator(_check_id)]
 Value = Annotated[int | float | str, BeforeValidator(_check_value)]
 Number = Annotated[int | float, BeforeValidator(_check_number)]
+Text = Annotated[StrictStr, BeforeValidator(_check_text)]
 FilterName = Annotated[StrictStr, Field(pattern=f"^{FILTER_NAME.pattern}$")]
 Limit = Annotated[StrictInt, Field(ge=1, le=MAX_LIMIT, description="Most hits to answer.")]
 
@@ -113,7 +130,7 @@ class Range(Model):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not self.model_fields_set or all(value is None for _, value in self):
+        if all(value is None for _, value in self):
             raise ValueError("at least one of gt, gte, lt, lte is needed")
         return self
 
@@ -121,7 +138,7 @@ class Range(Model):
 class Condition(Model):
     """What is asked of the attribute `key`: one of `match`, `range` and `is_null`; or a named `filter`."""
 
-    key: StrictStr | None = None
+    key: Text | None = None
     match: Match | None = None
     range: Range | None = None
     is_null: StrictBool | None = None
@@ -147,8 +164,8 @@ class Filter(Model):
 
 
 GivenFilter = Annotated[
-    Annotated[FilterName, Tag("name")] | Annotated[Filter, Tag("conditions")],
-    Discriminator(lambda value: "name" if isinstance(value, str) else "conditions"),
+    Annotated[FilterName, Tag("<name>")] | Annotated[Filter, Tag("<conditions>")],
+    Discriminator(lambda value: "<name>" if isinstance(value, str) else "<conditions>"),
     BeforeValidator(_check_filter_name),
 ]
 
@@ -163,7 +180,7 @@ class Boost(Model):
 class Fallback(Model):
     """Items by a number that they have, to fill up with where hits run out."""
 
-    order_by: StrictStr
+    order_by: Text
     direction: Literal["desc", "asc"] = "desc"
 
 
@@ -175,7 +192,7 @@ class Scoring(Model):
     score_threshold: Annotated[FiniteFloat, Field(strict=True, description="Least score of a hit.")] | None = None
     explain: Annotated[StrictBool, Field(description="Name what adds up to each score.")] = False
     with_payload: Annotated[StrictBool, Field(description="Answer title and attributes too.")] = True
-    snapshot: Annotated[StrictStr | None, Field(description="Stay on this snapshot; 409 when it is closed.")] = None
+    snapshot: Annotated[Text | None, Field(description="Stay on this snapshot; 409 when it is closed.")] = None
     timeout_ms: Annotated[StrictInt, Field(ge=1, le=60_000, description="504 past it.")] = 1000
 
 
@@ -200,7 +217,7 @@ class HitOptions(Scoring):
 class SimilarRequest(HitOptions):
     """The parameters of GET …/similar; `id` where it stands in no path."""
 
-    id: Annotated[StrictStr, Field(min_length=1, description="The item's id as text.")]
+    id: Annotated[Text, Field(min_length=1, description="The item's id as text.")]
 
 
 class Seed(Model):
@@ -211,8 +228,8 @@ class Seed(Model):
 
 
 GivenSeed = Annotated[
-    Annotated[Id, Tag("plain")] | Annotated[Seed, Tag("seed")],
-    Discriminator(lambda value: "seed" if isinstance(value, dict | Seed) else "plain"),
+    Annotated[Id, Tag("<id>")] | Annotated[Seed, Tag("<seed>")],
+    Discriminator(lambda value: "<seed>" if isinstance(value, dict | Seed) else "<id>"),
 ]
 
 
@@ -257,44 +274,5 @@ class BulkRequest(Model):
     ]
     limit: Limit = 10
     filter: GivenFilter | None = None
-    snapshot: StrictStr | None = None
+    snapshot: Text | None = None
     timeout_ms: Annotated[StrictInt, Field(ge=1, le=60_000)] = 10_000
-
-
-M = TypeVar("M", bound=BaseModel)
-_TAGS = ("seed", "plain", "name", "conditions")  # pydantic's names for kinds of values, which stand in no request
-
-
-def parse(model: type[M], values: Any) -> M:
-    """The request that these values are. Raises InvalidQuery, naming the field at fault."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise fault_of(error.errors()) from error
-
-
-def fault_of(errors: Sequence[Any]) -> InvalidQuery:
-    """The first of pydantic's errors, with its place as in the request."""
-    first = errors[0]
-    place = [part for part in first["loc"] if part not in _TAGS]
-    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
-    message = "no such field" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-    return InvalidQuery(field or "body", message)
-
-
-def expand(given: Filter | str, named: Mapping[str, Any], place: str) -> Mapping[str, Any]:
-    """A filter as plain JSON for `compile_filter`, with what its names stand for. Raises InvalidQuery."""
-
-    def look_up(name: str, where: str) -> Any:
-        if name not in named:
-            raise InvalidQuery(where, f"no filter is named {name!r}; there are {', '.join(named) or 'none'}")
-        return named[name]
-
-    if isinstance(given, str):
-        return look_up(given, place)  # type: ignore[no-any-return]
-    plain = given.model_dump(by_alias=True, exclude_none=True)
-    for part, conditions in plain.items():
-        for i, condition in enumerate(conditions):
-            if "filter" in condition:
-                condition["filter"] = look_up(condition["filter"], f"{place}.{part}[{i}].filter")
-    return plain

@@ -12,9 +12,10 @@ import orjson
 from numpy.typing import NDArray
 
 from simshard.serve.cache import Lru
-from simshard.serve.requests import Boost, Filter, expand
+from simshard.serve.parsing import expand
+from simshard.serve.requests import Boost, Filter
 from simshard.serve.router import Table
-from simshard.shards.filters import Groups, Mask, compile_filter, group_rows, order_rows
+from simshard.shards.filters import Groups, Mask, check_filters, compile_filter, group_rows, order_rows
 from simshard.shards.hidden import Hidden
 from simshard.shards.query import Rows, Selection
 
@@ -40,6 +41,7 @@ class Selections:
         self._default = None if default is None else named[default]
         self._default_text = "" if self._default is None else orjson.dumps(self._default).decode()
         self._kept: Lru[Selection | Rows | Groups] = Lru(CAPACITY)
+        self._flights: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
         self.hidden = Hidden()
 
     def version(self, hidden: Hidden) -> str:
@@ -58,8 +60,7 @@ class Selections:
 
     def check(self, table: Table) -> None:
         """Compile every named filter for a table before it serves. Raises InvalidFilter, naming the filter."""
-        for name, given in self._named.items():
-            compile_filter(table.items, given, f"filter {name}")
+        check_filters(table.items, self._named)
 
     async def selection(self, table: Table, hidden: Hidden, text: str) -> Selection | None:
         """What can be hits under a filter; None: all items. Raises InvalidFilter."""
@@ -73,13 +74,18 @@ class Selections:
         if not boosts:
             return None
         each = []
-        product = np.ones(len(table.items))
         for i, (text, factor) in enumerate(boosts):
             place = f"boost[{i}].filter"
             selection = await self._get((table.name, "boost", text), self._compile, table, text, place)
             each.append((factor, selection.mask))
-            product[selection.mask] *= factor
-        return Factors(tuple(each), product)
+
+        def multiply() -> Factors:
+            product = np.ones(len(table.items))
+            for factor, mask in each:
+                product[mask] *= factor
+            return Factors(tuple(each), product)
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool, multiply)
 
     async def order(self, table: Table, key: str, descending: bool) -> Rows:
         """Rows that have a number `key`, by it, ties by ascending row. Raises InvalidFilter."""
@@ -94,11 +100,21 @@ class Selections:
         return groups
 
     async def _get(self, key: tuple[Any, ...], make: Any, *arguments: Any) -> Any:
+        """What is kept under a key, or made in the pool, once for all who ask meanwhile."""
         kept: Any = self._kept.get(key)
-        if kept is None:
-            kept = await asyncio.get_running_loop().run_in_executor(self._pool, make, *arguments)
-            self._kept.put(key, kept, kept.nbytes)
-        return kept
+        if kept is not None:
+            return kept
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = asyncio.get_running_loop().run_in_executor(self._pool, make, *arguments)
+            self._flights[key] = flight
+            flight.add_done_callback(lambda done: self._landed(key, done))
+        return await asyncio.shield(flight)
+
+    def _landed(self, key: tuple[Any, ...], flight: asyncio.Future[Any]) -> None:
+        del self._flights[key]
+        if not flight.cancelled() and flight.exception() is None:
+            self._kept.put(key, flight.result(), flight.result().nbytes + sum(len(str(part)) for part in key))
 
     def _compile(self, table: Table, text: str, place: str) -> Selection:
         return Selection(compile_filter(table.items, orjson.loads(text), place))

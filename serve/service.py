@@ -8,7 +8,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,13 +18,12 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from simshard.serve.answers import problem_of
 from simshard.serve.bulk import nearest_table
 from simshard.serve.cache import Cache, Computed, Outcome
 from simshard.serve.encode import encode
 from simshard.serve.questions import Question, ask_rank, ask_recommend, ask_similar, row_of
 from simshard.serve.ranking import rank_hits
-from simshard.serve.requests import BulkRequest, RankRequest, RecommendRequest, SimilarRequest, parse
+from simshard.serve.requests import BulkRequest, RankRequest, RecommendRequest, SimilarRequest
 from simshard.serve.router import Table, pair_scores
 from simshard.serve.search import find_items
 from simshard.serve.selections import Selections
@@ -38,13 +37,13 @@ from simshard.shards.errors import (
     SnapshotGone,
 )
 from simshard.shards.hidden import Hidden
+from simshard.shards.manifest import NAME
 
 Log = logging.getLogger("simshard.service")
 
-BATCH_BYTES = 64 << 20  # of partials that a batch asks each shard for at once
 ANSWER_FORMAT = 2  # part of every cache key: raise it when the bytes of an answer change
 DEFAULT_TIMEOUT_MS = 1000
-_LOCAL_GROUP = 32
+_ADOPTION_TRIES = 24  # every 50 ms: within that time every replica follows a switch
 _NAMES_ATTRIBUTES = re.compile(r"filter\b|boost\[\d+\]\.filter\b|group_by$|fallback\.order_by$")
 
 Stages = dict[str, float]
@@ -107,6 +106,7 @@ class Service:
         self.selections = Selections(pool, filters or {}, default_filter)
         self._pool = pool
         self._redis_classes = redis_classes
+        self._one_bulk = asyncio.Semaphore(1)  # the others wait, and leave the pool's threads to single questions
 
     def serve(self, table: Table) -> Table | None:
         """Serve this table from now on; the one that it replaces, if any, which can still be asked until `close`."""
@@ -195,9 +195,12 @@ class Service:
         table = self.opened(request.snapshot)
         return self._hits(table, ask_similar(table, self.selections, request))
 
-    def recommend(self, request: RecommendRequest) -> Asked:
-        """Hits for many seeds. Raises UnknownItem, InvalidQuery and SnapshotGone."""
-        table = self.opened(request.snapshot)
+    def recommend(self, request: RecommendRequest, table: Table | None = None) -> Asked:
+        """Hits for many seeds; of this table, where the request names none. Raises UnknownItem, InvalidQuery,
+        SnapshotGone.
+        """
+        if table is None or request.snapshot is not None:
+            table = self.opened(request.snapshot)
         return self._hits(table, ask_recommend(table, self.selections, request))
 
     def rank(self, request: RankRequest) -> Asked:
@@ -220,28 +223,12 @@ class Service:
         whole = outcome != "bypass" or not asked.kind
         return Reply(body, asked.table.name, asked.etag if whole else None, outcome, stages)
 
-    async def batch(self, requests: Sequence[Any]) -> list[bytes]:
-        """The body for each request of POST /v1/recommend, in order: an answer, or the problem in its place.
-
-        Requests for remote shards go on together, so that each shard is called once for as many as memory allows;
-        with local ones, small groups leave the event loop time for others.
-        """
-
-        async def one(values: Any) -> bytes:
-            try:
-                return (await self.answer(self.recommend(parse(RecommendRequest, values)))).body
-            except SimshardError as error:
-                return orjson.dumps(problem_of(self.explained(error)))
-            except Exception:
-                Log.exception("a request of a batch")
-                return orjson.dumps(problem_of(SimshardError()))
-
-        table = self.opened()
-        together = max(BATCH_BYTES // (9 * len(table.items)), 1) if table.remote else _LOCAL_GROUP
-        bodies: list[bytes] = []
-        for start in range(0, len(requests), together):
-            bodies += await asyncio.gather(*map(one, requests[start : start + together]))
-        return bodies
+    async def adopted(self, name: str | None) -> None:
+        """Wait a moment for a snapshot that another replica may answer from already."""
+        for _ in range(_ADOPTION_TRIES):
+            if name is None or not NAME.fullmatch(name) or name in self.names:
+                return
+            await asyncio.sleep(0.05)
 
     def explained(self, error: SimshardError) -> SimshardError:
         """The error; one in a filter, or what else names attributes, also tells those that there are."""
@@ -254,7 +241,7 @@ class Service:
     async def nearest(self, request: BulkRequest) -> tuple[str, pa.Table]:
         """The snapshot, and what `nearest_table` says of it. Raises its errors, DeadlineExceeded and SnapshotGone."""
         table = self.opened(request.snapshot)
-        async with _deadline(request.timeout_ms):
+        async with _deadline(request.timeout_ms), self._one_bulk:
             return table.name, await nearest_table(table, self.selections, request, self._pool)
 
     def _asked(
@@ -278,8 +265,7 @@ class Service:
             stages["encode"] = (time.perf_counter() - searched) * 1e3
             return Computed(body, keep=not ranked.failed_shards)
 
-        kind = "recommend" if question.kind == "rank" else question.kind
-        return self._asked(table, kind, question, compute, question.timeout_ms)
+        return self._asked(table, question.kind, question, compute, question.timeout_ms)
 
     async def _in_pool(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)

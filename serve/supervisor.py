@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from ray.exceptions import RayError, RayTaskError
 
 from simshard.shards.actor import CONTROL, Held, ShardActor
 from simshard.shards.errors import SimshardError
+from simshard.shards.filters import check_filters
+from simshard.shards.items import Items
 from simshard.shards.manifest import verify_file
 from simshard.shards.store import Store
 
@@ -57,10 +60,11 @@ def slot_name(app: str, slot: int) -> str:
     return f"{app}-slot-{slot}"
 
 
-def get_supervisor(app: str, store: str, keep_open: float) -> Any:
+def get_supervisor(app: str, store: str, keep_open: float, filters: Mapping[str, Any]) -> Any:
     """The application's supervisor, started if there is none. Blocks; keep it off an event loop.
 
-    keep_open: seconds that a snapshot stays open after another took its place.
+    keep_open: seconds that a snapshot stays open after another took its place; filters: named ones that a snapshot has
+    to fit before it is opened.
     """
     return (
         ray.remote(Supervisor)
@@ -74,15 +78,16 @@ def get_supervisor(app: str, store: str, keep_open: float) -> Any:
             max_task_retries=3,
             max_concurrency=8,
         )
-        .remote(app, store, keep_open)
+        .remote(app, store, keep_open, filters)
     )
 
 
 class Supervisor:
     """The actor; its loop runs in a thread."""
 
-    def __init__(self, app: str, store: str, keep_open: float) -> None:
+    def __init__(self, app: str, store: str, keep_open: float, filters: Mapping[str, Any]) -> None:
         self._app = app
+        self._filters = filters
         self._keep_open = keep_open + _GRACE
         self._path = store
         self._store = Store(store)
@@ -155,6 +160,7 @@ class Supervisor:
             manifest = self._store.manifest(name)
             for info in manifest.item_files:  # the actors verify their shards
                 verify_file(self._store.snapshots / name, info)
+            check_filters(Items(self._store.snapshots / name), self._filters)
             shards = len(manifest.shards)
             while len(self._slots) < shards:
                 self._slots.append(self._start(len(self._slots)))

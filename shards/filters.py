@@ -62,6 +62,12 @@ def compile_filter(items: Items, given: Filter, place: str = "filter") -> Mask:
     return passed
 
 
+def check_filters(items: Items, named: Mapping[str, Filter]) -> None:
+    """Return if every named filter fits the items. Raises InvalidFilter, naming the filter."""
+    for name, given in named.items():
+        compile_filter(items, given, f"filter {name}")
+
+
 def attribute(items: Items, key: str, place: str) -> pa.Array:
     """A column of the item table. Raises InvalidFilter where there is none of that name."""
     if key not in items.columns:
@@ -124,9 +130,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _has_value(column: pa.Array) -> Mask:
-    return _as_mask(
-        pc.fill_null(pc.greater(pc.list_value_length(column), 0), False) if _lists(column) else column.is_valid()
-    )
+    return _any_element(column, column.flatten().is_valid()) if _lists(column) else _as_mask(column.is_valid())
 
 
 def _lists(column: pa.Array) -> bool:
@@ -142,25 +146,42 @@ def _is_any(column: pa.Array, values: Sequence[Any]) -> Mask:
     if pa.types.is_int64(column.type):
         values = [int(value) for value in values if value == math.floor(value) and int(value) in _INT64]
     elif pa.types.is_float64(column.type):
-        values = [float(value) for value in values]
+        values = [float(value) + 0.0 for value in values if float(value) == value]
     if not _lists(column):
         return _as_mask(pc.is_in(column, value_set=pa.array(values, column.type)))
-    found = pc.is_in(column.flatten(), value_set=pa.array(values, pa.string()))
-    mask = np.zeros(len(column), dtype=np.bool_)
-    mask[pc.list_parent_indices(column).filter(found).to_numpy()] = True
+    return _any_element(column, pc.is_in(column.flatten(), value_set=pa.array(values, pa.string())))
+
+
+def _any_element(lists: pa.Array, of_elements: pa.Array) -> Mask:
+    """The rows, bool (N,), of lists with an element that is true."""
+    mask = np.zeros(len(lists), dtype=np.bool_)
+    mask[pc.list_parent_indices(lists).filter(of_elements).to_numpy()] = True
     return mask
 
 
 def _in_range(column: pa.Array, bounds: Mapping[str, float]) -> Mask:
     passed = column.is_valid()
+    nearest = _integer_bound if pa.types.is_int64(column.type) else _float_bound
     for how, given in bounds.items():
-        bound: float = float(given)
-        if pa.types.is_int64(column.type):
-            # x > 2.5 is x > 2, x >= 2.5 is x >= 3, and so on: compared as integers, exactly
-            bound = math.floor(given) if how in ("gt", "lte") else math.ceil(given)
-            if bound not in _INT64:
-                if (bound > 0) == (how in ("gt", "gte")):
-                    return np.zeros(len(column), dtype=np.bool_)
-                continue
-        passed = pc.and_(passed, _COMPARE[how](column, pa.scalar(bound, column.type)))
+        exact, bound = nearest(how, given)
+        if bound is None:
+            if (given > 0) == (how in ("gt", "gte")):
+                return np.zeros(len(column), dtype=np.bool_)
+            continue
+        passed = pc.and_(passed, _COMPARE[exact](column, pa.scalar(bound, column.type)))
     return _as_mask(pc.fill_null(passed, False))
+
+
+def _integer_bound(how: str, given: float) -> tuple[str, int | None]:
+    """The same bound for integers, exactly: x > 2.5 is x > 2, x >= 2.5 is x >= 3; None beyond all of 64 bits."""
+    whole = math.floor(given) if how in ("gt", "lte") else math.ceil(given)
+    return how, whole if whole in _INT64 else None
+
+
+def _float_bound(how: str, given: float) -> tuple[str, float]:
+    """The same bound for floats, exactly: an integer that no float is lies on one side of the nearest one."""
+    bound = float(given)
+    if bound == given:
+        return how, bound
+    beyond = (bound < given) == (how in ("gt", "gte"))
+    return how[:2] if beyond else f"{how[:2]}e", bound

@@ -245,7 +245,8 @@ class ShardReader:
         batches = (rows - np.uint32(self.row_start)) // np.uint32(self._batch_rows)
         order = np.argsort(batches, kind="stable")
         starts = np.flatnonzero(np.diff(batches[order], prepend=-1))
-        for places in np.split(order, starts[1:]) if len(order) else []:
+        runs = np.split(order, starts[1:]) if len(order) else []
+        for places in (run[at : at + BATCH_ROWS] for run in runs for at in range(0, len(run), BATCH_ROWS)):
             batch = int(batches[places[0]])
             first = self.row_start + batch * self._batch_rows
             count = min(self._batch_rows, self.row_stop - first)

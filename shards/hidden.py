@@ -38,8 +38,12 @@ class Hidden:
         ids = sorted(repr(id_) for id_, _ in self.items)
         return hashlib.blake2b("\n".join(ids).encode(), digest_size=8).hexdigest()
 
+    @cached_property
+    def _texts(self) -> frozenset[str]:
+        return frozenset(str(id_) for id_, _ in self.items)
+
     def __contains__(self, id_: object) -> bool:
-        return any(each == id_ for each, _ in self.items)
+        return str(id_) in self._texts  # a rebuild can make text of integers
 
     def to_json(self) -> bytes:
         """The overlay as written to disk."""
@@ -84,7 +88,7 @@ def change_hidden(store: Store, id_: int | str, hide: bool) -> Hidden:
         old = read_hidden(store)
         if (id_ in old) == hide:
             return old
-        items = tuple(item for item in old.items if item[0] != id_)
+        items = tuple(item for item in old.items if str(item[0]) != str(id_))
         if hide:
             if len(items) >= MAX_HIDDEN:
                 raise StoreError(
@@ -102,9 +106,7 @@ def hide_item(store: Store, items: Items, text: int | str, hide: bool) -> tuple[
     Raises UnknownItem, and StoreError as `change_hidden` does.
     """
     row = items.row(text)
-    known = [items.ids[row].as_py()] if row is not None else []
-    if not hide and row is None:
-        known = [id_ for id_, _ in read_hidden(store).items if str(id_) == str(text)]
-    if not known:
+    id_ = text if row is None else items.ids[row].as_py()
+    if row is None and (hide or id_ not in read_hidden(store)):
         raise UnknownItem(f"item {text!r} is not in the snapshot" + ("" if hide else ", nor is it hidden"))
-    return known[0], change_hidden(store, known[0], hide)
+    return id_, change_hidden(store, id_, hide)

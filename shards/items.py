@@ -50,7 +50,9 @@ def write_items(folder: Path, ids: pa.Array, attributes: dict[str, pa.Array]) ->
         name: pa.list_(pa.string()) if pa.types.is_list(each.type) else each.type for name, each in columns.items()
     }
     everything = pa.array(np.arange(len(ids)))
-    batch = pa.record_batch([each.take(everything) for each in columns.values()], schema=pa.schema(kinds))
+    taken = (each.take(everything) for each in columns.values())
+    arrays = [pc.add(each, 0.0) if pa.types.is_float64(each.type) else each for each in taken]  # -0.0 equals 0.0
+    batch = pa.record_batch(arrays, schema=pa.schema(kinds))
     return write_batch(folder / ITEMS, batch)
 
 
@@ -116,7 +118,11 @@ class Items:
         if self.integer and pa.types.is_int64(ids.type):
             keys = ids.to_numpy()
         elif self.integer:
-            return np.array([self._row_or(id_) for id_ in ids.to_pylist()], dtype=np.int64)
+            written = pc.match_substring_regex(ids, f"^(?:{_INTEGER.pattern})$")
+            numbers = pc.if_else(pc.and_(written, pc.not_equal(ids, "-0")), ids, None).cast(pa.int64())
+            found = np.full(len(ids), -1)
+            found[numbers.is_valid().to_numpy(zero_copy_only=False)] = self.find(numbers.drop_null())
+            return found
         else:
             ids = ids.cast(pa.string())
             keys = _hashes(ids)
@@ -137,7 +143,7 @@ class Items:
         """Rows of many ids (M,), integers or text or both, as `row` finds them; int64 (M,), -1 for unknown ones."""
         if len(ids) > _FEW:
             try:
-                return self.find(pa.array(ids, pa.int64() if self.integer else pa.string()))
+                return self.find(pa.array(ids, pa.int64() if self.integer and isinstance(ids[0], int) else pa.string()))
             except (pa.ArrowException, OverflowError, TypeError, UnicodeEncodeError):
                 pass  # some are of the other kind, or fit neither
         return np.array([self._row_or(id_) for id_ in ids], dtype=np.int64)

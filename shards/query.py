@@ -146,8 +146,8 @@ def rounding_for(weights: NDArray[np.float64], score_abs_max: float, factor: flo
     """
     largest = float(weights.max(initial=0.0)) * score_abs_max
     if float(weights.sum()) * score_abs_max * max(factor, 1.0) > _MAX_FLOAT32:
-        names = "weights and boosts" if factor > 1 else "weights"
-        raise InvalidQuery("weight", f"the {names} are too large: a score would exceed the float32 range")
+        place, names = ("boost", "weights and boosts") if factor > 1 else ("weight", "weights")
+        raise InvalidQuery(place, f"the {names} are too large: a score would exceed the float32 range")
     if len(weights) and float(weights.min()) < MIN_WEIGHT:
         raise InvalidQuery("weight", f"a weight must be at least {MIN_WEIGHT}")
     if len(weights) < 2 or largest == 0.0:

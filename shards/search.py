@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,11 +52,16 @@ def _reaches(query: Query, items: int, stored: int, complete: bool) -> Iterator[
     if query.selection is not None:
         if not complete and query.selection.count * stored < needed * items:
             return  # they will hardly hold enough
-        needed = needed * items * 3 // (2 * max(query.selection.count, 1)) + 8
+        needed = _likely(needed, items, query.selection)
     first = needed + len(query.exclude)
     yield first
     if first < stored:
         yield stored
+
+
+def _likely(count: int, items: int, selection: Selection) -> int:
+    """How many of the best of a row should hold so many that are selected."""
+    return count * items * 3 // (2 * max(selection.count, 1)) + 8
 
 
 def partial(reader: ShardReader, query: Query) -> Partial:
@@ -126,17 +131,27 @@ class Nearest(NamedTuple):
     scores: NDArray[np.float32]
 
 
+def join_nearest(parts: Sequence[Nearest]) -> Nearest:
+    """The Nearest of several runs of seeds as one."""
+    nothing = Nearest(np.empty(0, np.intp), np.empty(0, np.uint32), np.empty(0, np.float32))
+    counts, neighbors, found = zip(nothing, *parts, strict=True)
+    return Nearest(np.concatenate(counts), np.concatenate(neighbors), np.concatenate(found))
+
+
 def nearest(reader: ShardReader, rows: Rows, limit: int, selection: Selection | None) -> Nearest:
     """The hits of many single seeds of the shard (R,), which may repeat; as `search` gives them one by one."""
     counts = np.zeros(len(rows), dtype=np.intp)
     neighbors = np.zeros((len(rows), limit), dtype=np.uint32)
     found = np.zeros((len(rows), limit), dtype=np.float32)
     alone = []
-    for places, top in reader.tops(rows, limit if selection is None else _WIDEST):
-        width = min(limit, top.neighbors.shape[1])
+    width = limit
+    if selection is not None:
+        width = min(_likely(limit, reader.items, selection), _WIDEST)
+    for places, top in reader.tops(rows, width):
         if selection is None:
             enough = top.complete | (top.counts >= limit)
-            neighbors[places, :width], found[places, :width] = top.neighbors[:, :width], top.scores[:, :width]
+            stored = min(limit, top.neighbors.shape[1])
+            neighbors[places, :stored], found[places, :stored] = top.neighbors[:, :stored], top.scores[:, :stored]
             counts[places] = np.minimum(top.counts, limit)
         else:
             keep = selection.mask[top.neighbors]

@@ -95,6 +95,9 @@ async def test_ids_that_fit_no_path(client):
     answer = await client.get("/v1/similar", params={"id": "a/b?c#d%"})
     assert printed(answer.json()["hits"]) == oracle.hits(MATRIX, [oracle.Seed(ITEMS - 2)])
     assert (await client.get("/v1/items/%C3%A9/similar")).status_code == 200
+    slashed = await client.get("/v1/items/a%2Fb%3Fc%23d%25/similar")
+    assert slashed.json() == answer.json()
+    assert (await client.get("/v1/items/a/b%3Fc%23d%25")).json()["id"] == "a/b?c#d%"
 
 
 async def test_item_and_score(client):
@@ -225,6 +228,8 @@ async def test_batch(client):
     assert [(each["status"], each.get("field")) for each in problems] == [(404, None), (422, "limit"), (422, "body")]
     await problem(client, 422, "requests", to="/v1/recommend/batch", json={"requests": []})
     await problem(client, 422, "requests", to="/v1/recommend/batch", json={"requests": [{}] * 1001})
+    large = {"requests": [{"positive": ["id 1"], "limit": 1000}] * 101}
+    await problem(client, 422, "requests", to="/v1/recommend/batch", json=large)
 
 
 async def test_bulk_is_an_arrow_stream(client, store):
@@ -243,6 +248,7 @@ async def test_bulk_is_an_arrow_stream(client, store):
         ({"ids": ["id 1", None]}, "ids[1]"),
         ({"ids": [1.5]}, "ids[0]"),
         ({"ids": [True]}, "ids[0]"),
+        ({"ids": ["id 1", "\ud800"]}, "ids[1]"),
         ({"ids": "id 1"}, "ids"),
         ({"ids": ["id 1"] * 1001, "limit": 1000}, "ids"),
         ({"ids": ["id 1"], "filter": {"must": [{"key": "x", "is_null": True}]}}, "filter.must[0].key"),
@@ -258,7 +264,7 @@ async def test_get_answers_304_to_who_has_the_answer(client, service, store):
         etag = answer.headers["etag"]
         assert answer.headers["cache-control"] == "no-cache"
         tags.add(etag)
-        for given in (etag, f"W/{etag}", f'"x", {etag}', "*"):
+        for given in (etag, f"W/{etag}", f'"x", {etag}'):
             again = await client.get(url, headers={"if-none-match": given})
             assert (again.status_code, again.content) == (304, b"")
             assert (again.headers["etag"], again.headers["cache-control"]) == (etag, "no-cache")
@@ -277,6 +283,42 @@ async def test_get_answers_304_to_who_has_the_answer(client, service, store):
     async with client_of(service, store, "k3y") as private:
         headers = {"x-api-key": "k3y"}
         assert (await private.get(urls[0], headers=headers)).headers["cache-control"] == "private, no-cache"
+
+
+async def test_a_snapshot_that_another_replica_answers_from_already_is_waited_for(client, service, store):
+    first = service.table
+    write_store(store.root, MATRIX, ids=pa.array(IDS))
+    second = local_table(Snapshot(store), POOL)
+    later = asyncio.get_running_loop().call_later(0.3, service.serve, second)
+    answer = await client.get("/v1/items/id 3/similar", params={"snapshot": second.name})
+    assert (answer.status_code, answer.json()["snapshot"]) == (200, second.name)
+    assert later.cancelled() is False
+    assert service.older == {first.name: first}
+    store.rollback()
+
+
+async def test_a_batch_is_of_one_snapshot(client, service, store):
+    first = service.table
+    write_store(store.root, MATRIX, ids=pa.array(IDS))
+    second = local_table(Snapshot(store), POOL)
+    asyncio.get_running_loop().call_soon(lambda: asyncio.get_running_loop().call_soon(service.serve, second))
+    requests = [{"positive": [f"id {i % 20}", "id 25"], "limit": 1 + i % 40} for i in range(400)]
+    body = (await client.post("/v1/recommend/batch", json={"requests": requests})).json()
+    assert len({answer["snapshot"] for answer in body["responses"]}) == 1
+    assert service.table is second
+    service.table = first
+    store.rollback()
+
+
+async def test_an_explanation_of_too_many_lines_is_refused(client):
+    from simshard.serve import ranking
+
+    body = {"positive": ["id 1", "id 2"], "explain": True, "limit": 10}
+    largest, ranking.MAX_LINES = ranking.MAX_LINES, 15
+    try:
+        await problem(client, 422, "explain", json=body)
+    finally:
+        ranking.MAX_LINES = largest
 
 
 async def test_a_partial_answer_has_no_etag(client, service):
@@ -326,6 +368,8 @@ async def test_the_order_of_seeds_makes_no_other_cache_entry(client):
 
 async def problem(client, status, field=None, to="/v1/recommend", **request):
     method, url = ("POST", to) if "json" in request or "content" in request else ("GET", request.pop("url"))
+    if "json" in request:
+        request["content"] = json.dumps(request.pop("json"))  # with escapes, which may be no text
     answer = await client.request(method, url, headers={"content-type": "application/json"}, **request)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
@@ -365,6 +409,14 @@ async def problem(client, status, field=None, to="/v1/recommend", **request):
         ("/v1/similar?id=id 1&diversity=2", 422, "diversity"),
         ("/v1/similar?id=id 1&group_size=2", 422, "group_size"),
         ("/v1/similar?id=id 1&group_by=genre", 422, "group_by"),
+        ("/v1/similar?id=id 1&group_by=null", 422, "group_by"),
+        ("/v1/similar?id=id 1&group_by=2024", 422, "group_by"),
+        ("/v1/similar?id=id 1&filter=2024", 422, "filter"),
+        ("/v1/similar?id=id 1&filter=null", 422, "filter"),
+        ("/v1/items?q=a&q=b", 422, "q"),
+        ("/v1/items?foo=1", 422, "foo"),
+        ("/v1/items/id 1?foo=1", 422, "foo"),
+        ("/v1/score?a=id 1&b=id 2&snapshot=x", 422, "snapshot"),
         ('/v1/similar?id=id 1&fallback={"order_by":"kind"}', 422, "fallback.order_by"),
         ("/v1/similar?id=id 1&snapshot=20200101T000000Z-000000", 409, None),
         ("/v1/score?a=id 1", 422, "b"),
@@ -404,6 +456,16 @@ async def test_bad_gets(client, url, status, field):
         ({"positive": ["id 1"], "filters": {}}, 422, "filters"),
         ({"positive": ["id 1"], "exclude_ids": [1.5]}, 422, "exclude_ids[0]"),
         ({"positive": ["id 1"], "timeout_ms": 0}, 422, "timeout_ms"),
+        ({"positive": ["\ud800"]}, 422, "positive[0]"),
+        ({"positive": ["id 1"], "snapshot": "\ud800"}, 422, "snapshot"),
+        ({"positive": ["id 1"], "group_by": "\ud800"}, 422, "group_by"),
+        ({"positive": ["id 1"], "filter": {"must": [{"key": "\ud800", "is_null": True}]}}, 422, "filter.must[0].key"),
+        (
+            {"positive": ["id 1"], "filter": {"must": [{"key": "kind", "match": {"any": ["\ud800"]}}]}},
+            422,
+            "filter.must[0].match.any[0]",
+        ),
+        ({"positive": ["id 1"], "seed": 1, "name": 2}, 422, "seed"),
         ({"positive": [f"id {i}" for i in range(257)]}, 422, "positive"),
         ({"positive": [str(i) for i in range(200)], "negative": [str(i) for i in range(300, 400)]}, 422, "negative"),
     ],

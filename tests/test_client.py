@@ -212,6 +212,7 @@ def test_importing_it_brings_neither_ray_nor_the_server():
         "simshard.serve.answers",
         "simshard.serve.calls",
         "simshard.serve.client",
+        "simshard.serve.parsing",
         "simshard.serve.requests",
         "simshard.serve.settings",
         "simshard.shards",

@@ -7,9 +7,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 
-from simshard.serve.requests import Filter, parse
+from simshard.serve.parsing import parse
+from simshard.serve.requests import Filter
 from simshard.shards.errors import InvalidFilter, InvalidQuery
-from simshard.shards.filters import compile_filter, order_rows
+from simshard.shards.filters import compile_filter, group_rows, order_rows
 from simshard.shards.items import Items, write_items
 from tests import oracle
 from tests.catalogue import FILTERS, columns_of, items_of
@@ -124,6 +125,25 @@ def test_integers_at_the_ends_of_their_range(tmp_path):
     assert order_rows(items, "n", True, "x").tolist() == [1, 2, 0]
 
 
+def test_zeros_are_one_value_and_integers_that_no_float_is_lie_beside_the_nearest(tmp_path):
+    values = [-0.0, 0.0, float(2**53), float(2**53 + 2), 1.5, None]
+    attributes = {"x": pa.array(values), "tags": pa.array([[None], ["a"], [], None, ["a", None], ["b"]])}
+    write_items(tmp_path, pa.array(range(6), pa.int64()), attributes)
+    items = Items(tmp_path)
+    beside = 2**53 + 1
+    conditions = [{"match": {"value": 0}}, {"match": {"any": [-0.0]}}, {"match": {"value": beside}}]
+    conditions += [
+        {"range": {how: bound}} for how in ("gt", "gte", "lt", "lte") for bound in (beside, -beside, 0, 2**53)
+    ]
+    for condition in conditions:
+        given_filter = {"must": [{"key": "x", **condition}]}
+        expected = [oracle.passes({"x": value}, given_filter) for value in values]
+        assert compile_filter(items, given_filter).tolist() == expected, condition
+    assert group_rows(items, "x", "group_by").tolist() == [0, 0, 1, 2, 3, -1]
+    nulls = compile_filter(items, {"must": [{"key": "tags", "is_null": True}]})
+    assert nulls.tolist() == [True, False, True, True, False, False]
+
+
 def test_find_equals_row_for_any_ids(tmp_path):
     for ids in (pa.array([5, -7, 2**60, 0]), pa.array(["a", "é", "5", "x" * 300])):
         folder = tmp_path / str(ids.type)
@@ -133,4 +153,8 @@ def test_find_equals_row_for_any_ids(tmp_path):
         for asked in (pa.array([5, 0, 1, -7, 5, 2**60]), pa.array(["5", "05", "é", "-7", "", "b"])):
             expected = [-1 if (row := items.row(id_)) is None else row for id_ in asked.to_pylist()]
             assert items.find(asked).tolist() == expected
+            assert items.find_all(asked.to_pylist() * 20).tolist() == expected * 20
+        odd = ["5", 5, "x", 2**70, "\ud800", "9" * 30, "-0", 0] * 20
+        expected = [-1 if (row := items.row(id_)) is None else row for id_ in odd]
+        assert items.find_all(odd).tolist() == expected
     assert np.array_equal(items.find(pa.array([], pa.string())), [])

@@ -153,6 +153,28 @@ async def test_changes_need_the_admin_key(client, store):
     assert answer.status_code == 404
 
 
+@pytest.mark.parametrize("path", ["3/hidden", "3/hidden%0A", "3%2Fhidden", "3/hidden/", "x%0A/hidden"])
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
+async def test_no_way_of_writing_the_path_passes_the_gate(client, store, method, path):
+    answer = await client.request(method, f"/v1/items/{path}", headers={"authorization": "Bearer k3y"})
+    assert answer.status_code == 403
+    assert read_hidden(store) == Hidden()
+
+
+async def test_both_keys_can_be_sent(client):
+    headers = {"authorization": "Bearer adm1n", "x-api-key": "k3y"}
+    assert (await client.put("/v1/items/3/hidden", headers=headers)).status_code == 200
+
+
+def test_an_item_stays_hidden_and_can_be_shown_when_a_rebuild_makes_text_of_its_id(store):
+    change_hidden(store, 3, True)
+    write_store(store.root, MATRIX, ids=pa.array([str(row) for row in range(20)]))
+    items = items_of(store)
+    assert "3" in read_hidden(store)
+    assert hide_item(store, items, "3", True)[1].version == 1
+    assert hide_item(store, items, "3", False)[1].items == ()
+
+
 async def test_without_an_admin_key_nothing_can_be_changed(store):
     service = Service(Cache(Lru(0), None), POOL)
     service.table = local_table(Snapshot(store), POOL)

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simshard.serve.batch import answer_batch
 from simshard.serve.cache import Cache, Lru
-from simshard.serve.requests import BulkRequest, RankRequest, RecommendRequest, SimilarRequest, parse
+from simshard.serve.parsing import parse
+from simshard.serve.requests import BulkRequest, RankRequest, RecommendRequest, SimilarRequest
 from simshard.serve.router import local_table
 from simshard.serve.service import Service
 from simshard.shards.errors import InvalidQuery
@@ -285,7 +287,7 @@ def test_a_batch_is_one_call_to_each_shard(worlds):
     service = make_service(table)
     requests = [{"positive": [i % 20, 25], "limit": 3} for i in range(100)]
     before = [transport._actor.calls for transport in table.transports]
-    bodies = asyncio.run(service.batch(requests))
+    bodies = asyncio.run(answer_batch(service, requests))
     assert [transport._actor.calls - calls for transport, calls in zip(table.transports, before, strict=True)] == [
         1 for _ in before
     ]
@@ -304,7 +306,7 @@ def test_an_error_of_one_request_of_a_batch_stands_in_its_place(worlds):
         {"positive": [2]},
     ]
     for group in (requests, requests * 20):
-        found = [json.loads(body) for body in asyncio.run(service.batch(group))]
+        found = [json.loads(body) for body in asyncio.run(answer_batch(service, group))]
         assert [each.get("status", 200) for each in found[:6]] == [200, 404, 422, 422, 422, 200]
         assert found[2]["field"] == "filter.must[0].key"
         assert set(found[2]["attributes"]) == {"title", "type", "year", "rating", "tags"}
@@ -329,7 +331,7 @@ def test_an_error_of_one_request_of_a_batch_stands_in_its_place(worlds):
             "boost[0].filter.must[0].key",
         ),
         ({"boost": [{"filter": "nothing", "factor": 2}]}, "boost[0].filter"),
-        ({"boost": [{"filter": {}, "factor": 1e6}] * 7}, "weight"),
+        ({"boost": [{"filter": {}, "factor": 1e6}] * 7}, "boost"),
     ],
 )
 def test_options_that_conflict_or_name_what_is_not_there(worlds, options, field):
@@ -370,6 +372,42 @@ def test_one_compilation_for_many_requests_and_bounded_memory(worlds, monkeypatc
         given_filter = {"must": [{"key": "year", "match": {"value": year}}]}
         recommend(service, {"positive": [1], "filter": given_filter})
         assert service.selections._kept.bytes <= 4_000
+
+
+async def test_a_filter_is_compiled_once_for_all_who_ask_at_once(worlds, monkeypatch):
+    from simshard.serve import selections
+
+    compiled = []
+    real = selections.compile_filter
+    monkeypatch.setattr(selections, "compile_filter", lambda *a, **k: compiled.append(a) or real(*a, **k))
+    service = make_service(worlds["dense", 3].services[False, False].table)
+    body = {"positive": [1], "filter": {"must": [{"key": "year", "range": {"gt": 1991}}]}}
+    await answer_batch(service, [{**body, "limit": limit} for limit in range(1, 30)])
+    assert len(compiled) == 1
+    text = {"must": [{"key": "title", "match": {"any": ["x" * 10_000]}}]}
+    recommend_in_loop = service.recommend(parse(RecommendRequest, {"positive": [1], "filter": text}))
+    await service.answer(recommend_in_loop)
+    assert service.selections._kept.bytes > 10_000  # the text that names it counts
+
+
+def test_bulk_takes_little_memory_for_one_item_many_times(worlds):
+    world = worlds["sparse", 3]
+    count = len(world.items)
+    service = make_service(world.services[False, False].table)
+    service.selections.hidden = Hidden(1, ((3, ""),))
+    ids = [5] * 30_000 + list(range(count)) * 3
+    _, table = asyncio.run(service.nearest(parse(BulkRequest, {"ids": ids, "limit": 2})))
+    expected = answer(service, service.similar(parse(SimilarRequest, {"id": "5", "limit": 2})))["hits"]
+    assert table["neighbor"].to_pylist()[: 2 * len(expected)] == [hit["id"] for hit in expected] * 2
+    assert table["id"].to_pylist().count(5) == 30_003 * len(expected)
+
+
+def test_boosts_that_cancel_each_other_out_are_bound_one_by_one(worlds):
+    service = make_service(worlds["dense", 2].services[False, False].table)
+    boosts = [{"filter": {}, "factor": 1e6}, {"filter": {}, "factor": 1e-6}]
+    with pytest.raises(InvalidQuery) as caught:
+        recommend(service, {"positive": [{"id": 1, "weight": 1e34}], "boost": boosts, "explain": True})
+    assert caught.value.field == "boost"
 
 
 def test_pages_are_parts_of_one_list(worlds):
