@@ -61,10 +61,11 @@ def _ranks(counts: NDArray[np.intp]) -> NDArray[np.int32]:
 
 def _find(table: Table, ids: list[Any]) -> NDArray[np.int64]:
     """Rows of ids, -1 for unknown ones. Raises InvalidQuery for what is no id."""
-    if not set(map(type, ids)) <= {int, str}:
+    kinds = set(map(type, ids))
+    if not kinds <= {int, str}:
         place = next(i for i, id_ in enumerate(ids) if type(id_) not in (int, str))
         raise InvalidQuery(f"ids[{place}]", "an id is an integer or text")
-    for place, id_ in enumerate(ids):
+    for place, id_ in enumerate(ids if str in kinds else ()):
         if isinstance(id_, str) and not is_text(id_):
             raise InvalidQuery(f"ids[{place}]", NO_TEXT)
     return table.items.find_all(ids)
