@@ -1,9 +1,13 @@
 """Settings: from a file, from flags, and what cannot be meant."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from simshard.serve.settings import InvalidSetting, Settings, check_bind, read_settings, settings_from
 
+ROOT = Path(__file__).resolve().parents[1]
 FILE = """
 replicas = 2
 redis_classes = ["similar"]
@@ -54,6 +58,13 @@ def test_what_cannot_be_meant(tmp_path, content, words):
     path.write_text(content)
     with pytest.raises(InvalidSetting, match=words):
         settings_from({"store": "x", **read_settings(path)})
+
+
+def test_the_config_for_serve_run_is_one():
+    config = yaml.safe_load((ROOT / "serve" / "serve-config.yaml").read_text())
+    (application,) = config["applications"]
+    settings = settings_from(application["args"])
+    assert (settings.name, settings.store) == (application["name"], "demo-store")
 
 
 def test_a_file_that_is_not_there(tmp_path):
