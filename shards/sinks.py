@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from simshard.shards.errors import StoreError
+from simshard.shards.store import force
 
 _KINDS = {".parquet": "parquet", ".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "json"}
 _CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
@@ -61,9 +62,9 @@ def replacing(path: Path) -> Iterator[Path]:
             with open(temporary, "xb"):
                 pass
             yield temporary
-            _force(temporary)
+            force(temporary)
             os.replace(temporary, path)
-            _force(path.parent)
+            force(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -71,14 +72,6 @@ def replacing(path: Path) -> Iterator[Path]:
         hint = "make room or write elsewhere" if full else "name a file in a folder that can be written"
         reason = os.strerror(error.errno) if error.errno else error
         raise StoreError(f"{path}: cannot be written ({reason}); {hint}; nothing there has changed") from error
-
-
-def _force(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -46,10 +46,10 @@ class Staging:
             file.write(manifest.to_json())
             file.flush()
             os.fsync(file.fileno())
-        _fsync_folder(self.folder)
+        force(self.folder)
         os.rename(self.folder, self.store.snapshots / self.name)
-        _fsync_folder(self.store.snapshots)
-        _fsync_folder(self.folder.parent)
+        force(self.store.snapshots)
+        force(self.folder.parent)
 
     def close(self) -> None:
         """Remove what was not published and give the lock up."""
@@ -186,7 +186,7 @@ class Store:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.root / name)
-            _fsync_folder(self.root)
+            force(self.root)
         except OSError as error:
             raise StoreError(f"{self.root / name}: cannot be written ({error.strerror})") from error
 
@@ -227,7 +227,7 @@ class Store:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     (folder / MANIFEST).unlink(missing_ok=True)
-                    _fsync_folder(folder)
+                    force(folder)
                     shutil.rmtree(folder)
                     removed.append(name)
                 except BlockingIOError:
@@ -285,8 +285,9 @@ def _lock_folder(folder: Path) -> int | None:
     return None
 
 
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def force(path: Path) -> None:
+    """Force a file, or what a folder lists, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
