@@ -12,7 +12,7 @@ from simshard.cli.output import print_json, print_table, reported_errors
 from simshard.cli.queries import JsonOption, LimitOption, StoreOrNone, UrlOption, answer
 from simshard.shards.items import plain_id
 
-app = typer.Typer(no_args_is_help=True, help="Find items by title, and show them.")
+app = typer.Typer(no_args_is_help=True, help="Find items by title, show them, and keep them out of answers.")
 
 
 @app.command()
@@ -76,7 +76,10 @@ def hide(
     url: UrlOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Keep an item out of every answer: of running servers within 2 seconds, and of every build to come."""
+    """Keep an item out of every answer: of running servers within 2 seconds, and of every build to come.
+
+    A server (--url) wants its SIMSHARD_ADMIN_KEY.
+    """
     _set_hidden(id, store, url, json, True)
 
 

@@ -61,6 +61,42 @@ def test_similar_and_recommend_from_a_store(store):
     assert "unknown ids: nobody" in table.stderr
 
 
+def test_similar_with_everything(tmp_path):
+    numbers = pa.array([row % 5 for row in range(25)], pa.int64())
+    titles = pa.array([f"[red]Title[/red] {row}" for row in range(25)])
+    store = write_store(tmp_path / "store", MATRIX, attributes={"n": numbers, "title": titles}).root
+    low = '{"must": [{"key": "n", "range": {"lt": 3}}]}'
+    (tmp_path / "low.json").write_text(low)
+
+    def ask(*arguments):
+        return json.loads(run("similar", 4, "--store", store, "--json", *arguments).stdout)["hits"]
+
+    allowed = [row for row in range(25) if row % 5 < 3]
+    others = set(range(25)) - set(allowed)
+    expected = oracle.hits(MATRIX, [oracle.Seed(4)], exclude=others, limit=6)
+    for given in (low, f"@{tmp_path / 'low.json'}"):
+        assert [(hit["id"], np.float32(hit["score"])) for hit in ask("--filter", given, "--limit", 6)] == expected
+    grouped = ask("--group-by", "n", "--group-size", 2, "--limit", 8)
+    assert max(sum(hit["payload"]["n"] == n for hit in grouped) for n in range(5)) == 2
+    boosted = ask("--boost", f"{low}=100", "--limit", 5, "--explain")
+    assert all(hit["id"] in allowed and hit["explain"][-1]["boost"] == 0 for hit in boosted)
+    filled = ask("--score-threshold", 99, "--fallback", "-n", "--limit", 3)
+    assert [(hit["id"], hit["source"]) for hit in filled] == [(0, "fallback"), (5, "fallback"), (10, "fallback")]
+    assert len(ask("--diversity", 0.5, "--limit", 4, "--exclude", 1)) == 4
+    table = run("similar", 4, "--store", store, "--fallback", "n", "--score-threshold", 99, "--limit", 1).stdout
+    assert "fallback" in table
+    assert "[red]Title[/red] 9" in table
+    for arguments, words in [
+        (("--filter", "clean"), "no filter is named 'clean'"),
+        (("--filter", '{"must": [{"key": "x", "is_null": true}]}'), "no attribute 'x'; there are n, title"),
+        (("--snapshot", "20200101T000000Z-000000"), "no snapshot"),
+        (("--diversity", 0.5, "--offset", 1), "offset"),
+    ]:
+        assert words in run("similar", 4, "--store", store, *arguments, code=1).stderr
+    for arguments in (("--filter", "{"), ("--filter", "@none"), ("--boost", "x"), ("--boost", "{=2")):
+        run("similar", 4, "--store", store, *arguments, code=2)
+
+
 def test_questions_that_cannot_be_answered(store, tmp_path):
     assert "not in snapshot" in run("similar", "none", "--store", store.root, code=1).stderr
     assert "twice" in run("recommend", "--positive", 1, "--negative", 1, "--store", store.root, code=1).stderr
