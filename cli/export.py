@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,8 +19,6 @@ from simshard.cli.output import BuildProgress, print_json, reported_errors, show
 if TYPE_CHECKING:
     from simshard.shards.export import Exported
     from simshard.shards.manifest import Manifest
-
-_DOUBLINGS = 14  # of the least memory
 
 
 def export(
@@ -86,13 +83,12 @@ def _command(manifest: Manifest, exported: Exported, to: Path, items_to: Path | 
 
     Where rows were cut: the snapshot that `ingest --top` makes of all pairs.
     """
-    from simshard.ingest.build import LEAST_MEMORY, IngestOptions, plan_rows
+    from simshard.ingest.build import IngestOptions, plan_rows
     from simshard.ingest.tasks import cores
 
-    workers = cores()[0]
     stored = exported.a + exported.b if exported.once else exported.a
     whole = int(stored.sum()) == sum(shard.entries for shard in manifest.shards)
-    target = plan_rows(stored, IngestOptions(shards=len(manifest.shards)), workers)
+    target = plan_rows(stored, IngestOptions(shards=len(manifest.shards)), cores()[0])
     encoding, batch_rows = (manifest.encoding, manifest.batch_rows) if whole else (target.encoding, target.batch_rows)
     starts = [shard.row_start for shard in manifest.shards] if whole else target.shard_bounds[:-1].tolist()
     limit: int | None = int(stored.max())  # rows with fewer were not cut
@@ -105,19 +101,5 @@ def _command(manifest: Manifest, exported: Exported, to: Path, items_to: Path | 
         command.append("--directed")
     if limit is not None:
         command += ["--top", str(limit)]
-    command += ["--encoding", encoding]
-
-    counted = exported.a if manifest.directed else exported.a + exported.b  # as a build counts what it reads
-    options = IngestOptions(top=limit, encoding=encoding, shards=len(starts))
-    plan = plan_rows(counted, options, workers)
-    if plan.shard_bounds[:-1].tolist() == starts:
-        command += ["--shards", str(len(starts))]
-    else:
-        command += ["--starts", ",".join(map(str, starts))]
-        options = replace(options, starts=tuple(starts))
-    if plan.batch_rows != batch_rows:
-        sizes = [int((LEAST_MEMORY >> 20) * 2 ** (step / 8)) for step in range(8 * _DOUBLINGS)]
-        plans = ((size, plan_rows(counted, replace(options, memory=size << 20), workers)) for size in sizes)
-        size = next((size for size, plan in plans if plan.batch_rows == batch_rows), None)
-        command += ["--memory", f"{size}MB", "--workers", str(workers)] if size else []
+    command += ["--starts", ",".join(map(str, starts)), "--batch-rows", str(batch_rows), "--encoding", encoding]
     return command

@@ -26,9 +26,13 @@ def ingest(
     title: Annotated[str | None, typer.Option(help="Column of the titles in --items (default: title or name).")] = None,
     directed: Annotated[bool, typer.Option("--directed", help="(a,b) says nothing of (b,a).")] = False,
     top: Annotated[int | None, typer.Option(min=1, help="Keep the best so many of each item (default: all).")] = None,
-    shards: Annotated[int, typer.Option(min=1, max=99_999, help="Number of shards.")] = 2,
+    shards: Annotated[int | None, typer.Option(min=1, max=99_999, help="Number of shards (default: 2).")] = None,
     starts: Annotated[
         str | None, typer.Option(help="First rows of the shards, instead of equal ones.", metavar="0,ROW,…")
+    ] = None,
+    batch_rows: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, help="Rows of a record batch, a power of two, instead of what memory allows."),
     ] = None,
     encoding: Annotated[
         Literal["auto", "dense", "sparse"], typer.Option(help="auto: dense where half of all pairs exist.")
@@ -49,6 +53,12 @@ def ingest(
         raise typer.BadParameter("three field names are needed: A,B,SCORE", param_hint="--fields")
     if starts is not None and not re.fullmatch(r"0(,[1-9]\d*)*", starts):
         raise typer.BadParameter("row numbers are needed, the first of them 0: 0,ROW,…", param_hint="--starts")
+    if starts is not None and shards is not None:
+        raise typer.BadParameter("--starts says how many shards there are", param_hint="--shards")
+    if batch_rows is not None and batch_rows & (batch_rows - 1):
+        raise typer.BadParameter("a power of two is needed", param_hint="--batch-rows")
+    if items is None and (id is not None or title is not None):
+        raise typer.BadParameter("--id and --title name columns of --items", param_hint="--items")
     options = IngestOptions(
         format=format,
         fields=names,
@@ -57,7 +67,8 @@ def ingest(
         title_column=title,
         directed=directed,
         top=top,
-        shards=shards,
+        shards=shards or IngestOptions.shards,
+        batch_rows=batch_rows,
         starts=tuple(map(int, starts.split(","))) if starts else None,
         encoding=None if encoding == "auto" else encoding,
         memory=size_option(memory),

@@ -24,6 +24,7 @@ from simshard.shards.store import Snapshot, Store
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _QUIET_INTERVAL = 5.0
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # of titles and ids, which must not steer a terminal
 _REASONS = {
     "self_pairs": "self-pairs",
     "no_shared_feature": "pairs without a shared feature",
@@ -123,9 +124,9 @@ def print_table(columns: list[str], rows: list[list[str]]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 10_000)
     table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(_CONTROL.sub(" ", cell)) for cell in row))
     with console.capture() as capture:
         console.print(table)
     typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))

@@ -28,7 +28,9 @@ FilterOption = Annotated[
 ]
 BoostOption = Annotated[
     list[str] | None,
-    typer.Option(help="Factor on the scores of what a filter selects (repeatable).", metavar="FILTER=F"),
+    typer.Option(
+        help="Factor on the scores of what a filter (JSON, @FILE or name) selects (repeatable).", metavar="FILTER=F"
+    ),
 ]
 DiversityOption = Annotated[float, typer.Option(min=0, max=1, help="0: by score alone; 1: by difference alone.")]
 GroupByOption = Annotated[str | None, typer.Option(help="Attribute of which each value is hit --group-size times.")]
@@ -81,7 +83,7 @@ def _options(
 def _filter(text: str, flag: str) -> Any:
     if text.startswith("@"):
         try:
-            text = Path(text[1:]).read_text(encoding="utf-8")
+            text = Path(text[1:]).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise typer.BadParameter(f"{text[1:]}: cannot be read ({error})", param_hint=flag) from error
     if not text.lstrip().startswith("{"):
@@ -147,7 +149,9 @@ def similar(
 def recommend(
     positive: Annotated[list[str], typer.Option(help="Liked item, with a weight after = (repeatable).")],
     options: Any,
-    negative: Annotated[list[str] | None, typer.Option(help="Disliked item (repeatable).")] = None,
+    negative: Annotated[
+        list[str] | None, typer.Option(help="Disliked item, with a weight after = (repeatable).")
+    ] = None,
     strategy: Annotated[Literal["sum_scores", "best_score"], typer.Option(help="How seeds add up.")] = "sum_scores",
     store: StoreOrNone = None,
     url: UrlOption = None,
@@ -229,6 +233,8 @@ def _show(body: bytes, json: bool) -> None:
         print_json(body)
         return
     answer = orjson.loads(body)
+    if not answer["hits"]:
+        typer.echo("no hits", err=True)
     titled = any("title" in hit.get("payload", {}) for hit in answer["hits"])
     explained = any("explain" in hit for hit in answer["hits"])
     rows = []
@@ -249,4 +255,4 @@ def _show(body: bytes, json: bool) -> None:
 
 def _line(line: dict[str, Any]) -> str:
     what = f"boost {line['boost'] + 1} x {line['factor']:g}" if "boost" in line else line["id"]
-    return f"{what}: {line['contribution']:+.4g}"
+    return f"{what}: {line['contribution']:+.6g}"

@@ -54,6 +54,8 @@ def main() -> None:
         num_cpus=0.5,
         concurrency=1,
     )
+    if options.target.exists():
+        parser.error(f"{options.target} is there already; name another folder")
     stage.write_parquet(str(options.target.resolve()))
     print(f"{options.target}: {pa.parquet.read_table(options.target).num_rows:,} rows")
     ray.shutdown()

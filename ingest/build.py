@@ -52,6 +52,7 @@ class IngestOptions:
     top: int | None = None
     shards: int = 2
     starts: tuple[int, ...] | None = None
+    batch_rows: int | None = None
     encoding: Encoding | None = None
     memory: int = MEMORY
     workers: int | None = None
@@ -179,7 +180,9 @@ def plan_rows(degrees: NDArray[np.int64], options: IngestOptions, workers: int) 
     limits = degrees if options.top is None else np.minimum(degrees, options.top)
     encoding = options.encoding or ("dense" if _is_dense(int(limits.sum()), len(degrees)) else "sparse")
     memory = options.memory // workers // 2
-    return make_plan(limits, encoding, options.shards, memory, gathered=degrees, starts=options.starts)
+    return make_plan(
+        limits, encoding, options.shards, memory, gathered=degrees, starts=options.starts, batch_rows=options.batch_rows
+    )
 
 
 def _is_dense(directions: int, items: int) -> bool:

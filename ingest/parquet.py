@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,7 +102,8 @@ def recognise_parquet(path: str, fields: tuple[str, ...] | None = None) -> Parqu
     shape = Shape(names, _check_types(path, schema, names))
     groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
     source = ParquetSource(path, shape, groups, size, _LEAST_BYTES)
-    head = next(_batches(RowGroups(source, 0, len(groups), 0, sum(groups)), _HEAD))
+    with closing(_batches(RowGroups(source, 0, len(groups), 0, sum(groups)), _HEAD)) as batches:
+        head = next(batches)
     ids = sum(_plain(_column(head, name)).nbytes for name in names[:2])
     return ParquetSource(path, shape, groups, size, max(ids // len(head), _LEAST_BYTES))
 
@@ -163,7 +165,7 @@ def portions(groups: RowGroups, records: int) -> Iterator[list[Pairs]]:
         yield parts
 
 
-def _batches(groups: RowGroups, size: int) -> Iterator[pa.RecordBatch]:
+def _batches(groups: RowGroups, size: int) -> Generator[pa.RecordBatch]:
     """The columns of the pairs. However large a row group is, little of it is in memory: it is read as a stream."""
     source = groups.source
     assert source.shape.fields is not None

@@ -38,12 +38,13 @@ def make_plan(
     align: int = 1,
     gathered: NDArray[np.int64] | None = None,
     starts: tuple[int, ...] | None = None,
+    batch_rows: int | None = None,
 ) -> Plan:
     """Shards of about equal numbers of pairs, in buckets of at most `memory` bytes each.
 
     degrees: int64 (N,), stored directions of every row, duplicates counted; align: shards of many times so many rows
     begin at a multiple of it; gathered: int64 (N,), directions that are gathered of every row, where more than those
-    stored; starts: first rows of the shards, instead of equal ones.
+    stored; starts: first rows of the shards, instead of equal ones; batch_rows: a power of two, instead of what fits.
     """
     items = len(degrees)
     stored = np.concatenate(([0], np.cumsum(degrees)))
@@ -58,8 +59,8 @@ def make_plan(
             rows //= 2
         return rows
 
-    batch_rows = fitting(BATCH_ROWS, stored)
-    step = fitting(batch_rows, taken)
+    batch_rows = batch_rows or fitting(BATCH_ROWS, stored)
+    step = batch_rows if encoding == "dense" else fitting(batch_rows, taken)  # a dense batch is gathered as a whole
     buckets = [0]
     for firsts, stops in _steps(bounds, step):
         bucket_start = firsts[0]

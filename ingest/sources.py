@@ -134,7 +134,8 @@ def recognise(path: str, stream: Stream, format_: str | None = None, fields: tup
 
 def _format(path: str, text: bytes, format_: str | None) -> Format:
     if text.startswith(_PARQUET):
-        raise InputError(f"{source_name(path)}: it is Parquet by its first bytes; say --format parquet")
+        hint = "write it to a file, and name that" if path == STDIN else "say --format parquet"
+        raise InputError(f"{source_name(path)}: it is Parquet by its first bytes; {hint}")
     if format_ is not None:
         if format_ not in FORMATS.values():
             raise InputError(f"--format {format_}: known formats are json, ndjson and parquet")

@@ -124,6 +124,7 @@ class Workers:
                     return
                 yield running.popleft().result()
         except BrokenProcessPool as error:
+            running.clear()
             raise SimshardError("a worker process was ended from outside (out of memory?); lower --memory") from error
         except KeyboardInterrupt:
             self._end_workers()

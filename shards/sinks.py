@@ -54,7 +54,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises StoreError for a file that cannot be written, in the body too.
     """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    path = path.resolve()  # what a link names is replaced, not the link
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")

@@ -82,7 +82,13 @@ def test_similar_with_everything(tmp_path):
     assert all(hit["id"] in allowed and hit["explain"][-1]["boost"] == 0 for hit in boosted)
     filled = ask("--score-threshold", 99, "--fallback", "-n", "--limit", 3)
     assert [(hit["id"], hit["source"]) for hit in filled] == [(0, "fallback"), (5, "fallback"), (10, "fallback")]
-    assert len(ask("--diversity", 0.5, "--limit", 4, "--exclude", 1)) == 4
+    pool = oracle.scored(MATRIX, [oracle.Seed(4)], never=[expected[0][0]])[:40]
+    spread = oracle.diverse(pool, MATRIX, 0.5, 4, 1.0)
+    found = ask("--diversity", 0.5, "--limit", 4, "--exclude", expected[0][0])
+    assert [hit["id"] for hit in found] == [row for row, _ in spread]
+    page = ask("--limit", 3, "--offset", 2, "--snapshot", Store(store).resolve())
+    assert [hit["id"] for hit in page] == [row for row, _ in oracle.hits(MATRIX, [oracle.Seed(4)], limit=3, offset=2)]
+    assert "no hits" in run("similar", 4, "--store", store, "--score-threshold", 99).stderr
     table = run("similar", 4, "--store", store, "--fallback", "n", "--score-threshold", 99, "--limit", 1).stdout
     assert "fallback" in table
     assert "[red]Title[/red] 9" in table

@@ -174,8 +174,22 @@ def test_shards_that_repeated_records_moved_and_batches_that_memory_made_smaller
     assert ingest(paths, store, options, QUIET).batch_rows == 128
     assert said_of(read_back(tmp_path, store, ".ndjson")) == said_of(store)
     result = run("export", "--store", store.root, "--to", tmp_path / "x.json.gz")
-    assert "--starts 0," in result.stderr and "--memory" in result.stderr
+    assert "--starts 0," in result.stderr and "--batch-rows 128" in result.stderr
     assert "--items" not in result.stderr
+    for memory, workers in ((16, 3), (256, 1)):  # whatever the machine
+        target = tmp_path / f"copy-{memory}"
+        run(*command_of(result, target), "--memory", f"{memory}MB", "--workers", workers)
+        assert said_of(Store(target)) == said_of(store)
+
+
+def test_options_of_a_build_that_leave_nothing_for_each_other(tmp_path):
+    write_pairs(tmp_path / "pairs.parquet", pa.array(range(30)), random_matrix(3, 30))
+    for options in (("--starts", "0,9", "--shards", 2), ("--batch-rows", 100), ("--id", "x"), ("--title", "x")):
+        run("ingest", tmp_path / "pairs.parquet", "--store", tmp_path / "store", *options, code=2)
+    dense = ("--batch-rows", 4, "--encoding", "dense", "--memory", "16MB")
+    run("ingest", tmp_path / "pairs.parquet", "--store", tmp_path / "store", *dense)
+    assert Store(tmp_path / "store").manifest().batch_rows == 4
+    assert np.array_equal(read_matrix(Store(tmp_path / "store")), random_matrix(3, 30), equal_nan=True)
 
 
 def text_of(path):
