@@ -12,6 +12,7 @@ import secrets
 import shutil
 import socket
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -19,6 +20,7 @@ import psutil
 from simshard.shards.errors import SimshardError
 
 _END_TIMEOUT = 3.0
+_PORTS = range(20_000, 30_000)  # Ray's workers are below, Serve's replicas above
 
 
 class RunFolder:
@@ -88,11 +90,15 @@ def _end_processes(folder: Path) -> list[int]:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of the loopback interface that is free now.
+
+    Below those that connections are given, of which Ray makes many: one could take it before it is listened on.
+    """
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def check_port(host: str, port: int) -> None:
