@@ -9,7 +9,7 @@ import orjson
 import typer
 
 from simshard.cli.output import print_json, print_table, reported_errors
-from simshard.cli.queries import JsonOption, LimitOption, StoreOrNone, UrlOption, answer
+from simshard.cli.queries import JsonOption, LimitOption, StoreOrNone, UrlOption, answer, ask_server, check_source
 from simshard.shards.items import plain_id
 
 app = typer.Typer(no_args_is_help=True, help="Find items by title, show them, and keep them out of answers.")
@@ -95,22 +95,20 @@ def unhide(
 
 
 def _set_hidden(id_: str, store: str | None, url: str | None, json: bool, hide: bool) -> None:
-    if store is not None and url is None:
-        body = _hide_in_store(id_, store, hide)
-    else:
-
-        def call() -> Any:
-            from simshard.serve import calls
-
-            return next(calls.hide(id_) if hide else calls.unhide(id_))
-
-        from simshard.serve.settings import ADMIN_KEY_VARIABLE
-
-        body = orjson.loads(answer(store, url, str, call, key=os.environ.get(ADMIN_KEY_VARIABLE)))
+    check_source(store, url)
+    body = _hide_in_store(id_, str(store), hide) if url is None else _hide_by_server(id_, url, hide)
     if json:
         print_json(body)
     else:
         typer.echo(f"{body['id']}: {'hidden' if hide else 'shown'} (version {body['version']} of the list)")
+
+
+def _hide_by_server(id_: str, url: str, hide: bool) -> Any:
+    from simshard.serve import calls
+    from simshard.serve.settings import ADMIN_KEY_VARIABLE
+
+    make = calls.hide if hide else calls.unhide
+    return orjson.loads(ask_server(url, lambda: next(make(id_)), os.environ.get(ADMIN_KEY_VARIABLE)))
 
 
 def _hide_in_store(id_: str, path: str, hide: bool) -> dict[str, Any]:

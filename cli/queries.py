@@ -191,20 +191,31 @@ def answer(
     ask: Callable[[Any], Any],
     call: Callable[[], Any],
     snapshot: str | None = None,
-    key: str | None = None,
 ) -> bytes:
     """The body that a store or a server answers; ends the command with one sentence for an error.
 
-    ask: makes the question of a service over the store's snapshot; call: makes the call to a server, with this key.
+    ask: makes the question of a service over the store's snapshot; call: makes the call to a server.
     """
+    check_source(store, url)
+    if url is not None:
+        return ask_server(url, call)
+    with reported_errors():
+        return asyncio.run(_ask_store(str(store), ask, snapshot))
+    raise AssertionError
+
+
+def check_source(store: str | None, url: str | None) -> None:
+    """Return if one of them is named. Raises BadParameter."""
     if (store is None) == (url is None):
         raise typer.BadParameter("name either a store (--store) or a server (--url)")
+
+
+def ask_server(url: str, call: Callable[[], Any], key: str | None = None) -> bytes:
+    """The body that a server answers, asked with this key; ends the command with one sentence for an error."""
     with reported_errors():
-        if store is not None:
-            return asyncio.run(_ask_store(store, ask, snapshot))
         from simshard.serve.client import Client
 
-        with Client(str(url), timeout=_TIMEOUT, api_key=key) as client:
+        with Client(url, timeout=_TIMEOUT, api_key=key) as client:
             return client.raw(call())
     raise AssertionError
 

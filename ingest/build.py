@@ -20,11 +20,12 @@ from simshard.ingest.intake import Intake, read_pairs
 from simshard.ingest.plan import Plan, make_plan
 from simshard.ingest.shuffle import PartitionJob, partition, remove_spill
 from simshard.ingest.streams import STDIN
-from simshard.ingest.tasks import Progress, Workers, cores
+from simshard.ingest.tasks import Workers, cores
 from simshard.ingest.writing import ShardJob, SparseJob, rewrite_sparse, write_shard
 from simshard.shards.errors import InputError, StoreError
 from simshard.shards.items import write_items
 from simshard.shards.manifest import Encoding, Manifest
+from simshard.shards.progress import Progress
 from simshard.shards.store import Staging, Store
 from simshard.shards.titles import write_titles
 

@@ -19,11 +19,12 @@ from simshard.ingest.plan import Plan, make_plan
 from simshard.ingest.scoring import CountJob, RowsJob, Scoring, count_scores, followed, write_rows
 from simshard.ingest.selection import MAX_ITEMS
 from simshard.ingest.similarity import TILE, shared_counts
-from simshard.ingest.tasks import Progress, Workers, cores
+from simshard.ingest.tasks import Workers, cores
 from simshard.shards.errors import InputError, StoreError
 from simshard.shards.format import top_size
 from simshard.shards.items import write_items
 from simshard.shards.manifest import Encoding, Manifest
+from simshard.shards.progress import Progress
 from simshard.shards.store import Staging, Store
 from simshard.shards.titles import write_titles
 

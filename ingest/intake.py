@@ -25,8 +25,9 @@ from simshard.ingest.shuffle import (
 )
 from simshard.ingest.sources import Piece, Source, cut, recognise
 from simshard.ingest.streams import Stream
-from simshard.ingest.tasks import Progress, Workers
+from simshard.ingest.tasks import Workers
 from simshard.shards.errors import InputError
+from simshard.shards.progress import Progress
 
 _INLINE_BYTES = 8 << 20
 _BLOCK = 1 << 16

@@ -20,10 +20,10 @@ from simshard.ingest.ends import NO_ENDS, Ends, ends_of, join_ends
 from simshard.ingest.plan import Plan
 from simshard.ingest.selection import ENTRY_BYTES, Lists, least, lists_of, tiles_in_turn
 from simshard.ingest.similarity import TILE, Scorer, Scores, one_thread
-from simshard.ingest.tasks import Progress
 from simshard.ingest.writing import shard_name
 from simshard.shards.format import DenseBatch, ShardWriter, dense_batch
 from simshard.shards.manifest import ShardInfo
+from simshard.shards.progress import Progress
 from simshard.shards.query import Rows
 
 _SCORE_BYTES = 6  # what a score of a block of whole rows takes: itself, whether it is present, and temporaries

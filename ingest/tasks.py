@@ -13,7 +13,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures import wait as wait_for_futures
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection, wait
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from simshard.shards.errors import SimshardError
 
@@ -21,16 +21,6 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 _IN_FLIGHT = 2  # jobs a worker, so that none waits for the next one to be handed over
-
-
-class Progress(Protocol):
-    """Where a build reports to: phases in order, each with units done out of a total (None: not known)."""
-
-    def phase(self, name: str, unit: str, total: int | None) -> None:
-        """Begin a phase."""
-
-    def advance(self, units: int) -> None:
-        """Report units done since the last call."""
 
 
 def on_ray() -> bool:

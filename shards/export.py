@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import orjson
@@ -18,6 +18,7 @@ from simshard.shards.errors import StoreError
 from simshard.shards.format import TOP, ShardReader
 from simshard.shards.items import Items
 from simshard.shards.manifest import verify_file
+from simshard.shards.progress import Progress
 from simshard.shards.query import Rows
 from simshard.shards.sinks import Format, format_of, parquet_file, replacing, text_file
 from simshard.shards.store import Snapshot
@@ -26,16 +27,6 @@ _ROW_GROUP = 1 << 19  # pairs
 _AT_ONCE = 1 << 16  # pairs that become text
 _ITEMS = 1 << 13
 _COMMA, _BRACE = b",}"
-
-
-class Progress(Protocol):
-    """Where an export reports to: phases in order, each with units done out of a total (None: not known)."""
-
-    def phase(self, name: str, unit: str, total: int | None) -> None:
-        """Begin a phase."""
-
-    def advance(self, units: int) -> None:
-        """Report units done since the last call."""
 
 
 @dataclass(frozen=True)

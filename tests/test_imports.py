@@ -10,6 +10,7 @@ MAY_IMPORT = {"shards": set(), "ingest": {"shards"}, "serve": {"shards"}, "cli":
 ORDER = {
     "shards": [
         "errors",
+        "progress",
         "query",
         "manifest",
         "items",
