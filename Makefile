@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 PACKAGES := cli ingest serve shards
 
-.PHONY: demo test lint bench lock wheel clean
+.PHONY: demo test lint web bench lock wheel clean
 
 demo: $(INSTALLED)
 	$(BIN)/simshard demo
@@ -18,6 +18,10 @@ lint: $(INSTALLED)
 	@mkdir -p build/types/simshard
 	@for package in $(PACKAGES); do ln -sfn ../../../$$package build/types/simshard/$$package; done
 	MYPYPATH=build/types $(BIN)/mypy --namespace-packages --explicit-package-bases -p simshard
+
+# The page, from serve/web to serve/static, which is committed so that only who changes it needs Node.
+web:
+	cd serve/web && npm ci --no-audit --no-fund && npm run check && npm test && npm run build
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.run
@@ -38,4 +42,4 @@ wheel: $(INSTALLED)
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build dist *.egg-info serve/web/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

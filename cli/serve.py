@@ -44,6 +44,9 @@ def serve(
     keep_open: Annotated[
         float, typer.Option(min=0, help="Seconds that a replaced snapshot can still be asked (`snapshot`).")
     ] = 60.0,
+    image: Annotated[
+        str | None, typer.Option(help="Attribute that holds the address of each item's picture.", metavar="COLUMN")
+    ] = None,
     settings: Annotated[
         Path | None,
         typer.Option(
@@ -74,6 +77,7 @@ def serve(
         "replicas": replicas,
         "threads": threads,
         "keep_open": keep_open,
+        "image": image,
         "api_key": os.environ.get(API_KEY_VARIABLE),
         "admin_key": os.environ.get(ADMIN_KEY_VARIABLE),
     }
@@ -106,11 +110,16 @@ def run_server(
 ) -> None:
     """Start everything, print the line that tells of it and the hint, wait for a signal, end everything."""
     from simshard.serve.run_folder import RunFolder, check_port, clean_leftovers
+    from simshard.shards.attributes import check_image
     from simshard.shards.errors import SimshardError
+    from simshard.shards.items import Items
     from simshard.shards.store import Store
 
     try:
-        Store(settings.store).manifest()  # a store with nothing to serve is told before anything starts
+        store = Store(settings.store)
+        manifest = store.manifest()  # a store with nothing to serve is told before anything starts
+        if settings.image is not None:
+            check_image(Items(store.snapshots / manifest.name), settings.image)
         if address is None:
             ended = clean_leftovers()
             if ended:

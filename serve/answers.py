@@ -91,6 +91,37 @@ class FoundItems(BaseModel):
     total: int
 
 
+class ValueCount(BaseModel):
+    """A value, and how many items have it."""
+
+    value: int | float | str
+    count: int
+
+
+class Attribute(BaseModel):
+    """What values an attribute has: `present` items have one, `min` and `max` are those of numbers.
+
+    values: the most frequent first, ties by value; of numbers only where all of them fit.
+    """
+
+    name: str
+    type: Literal["string", "int64", "float64", "list<string>"]
+    present: int
+    distinct: int
+    min: int | float | None
+    max: int | float | None
+    values: list[ValueCount]
+
+
+class Attributes(BaseModel):
+    """The attributes of all items of a snapshot, hidden ones too; `image` holds addresses of pictures."""
+
+    snapshot: str
+    items: int
+    image: str | None
+    attributes: list[Attribute]
+
+
 class Score(BaseModel):
     """The score of one pair; null if there is none."""
 
@@ -139,15 +170,34 @@ class Snapshots(BaseModel):
     snapshots: list[SnapshotSummary]
 
 
+class ShardHealth(BaseModel):
+    """A shard: its rows, how this replica reads it, and where the actor is that holds it.
+
+    host: as the machine calls itself; node: as Ray does. `away`: the actor did not answer when it was last asked, or
+    has to open its shard again; local reads go on without it.
+    """
+
+    shard: int
+    row_start: int
+    row_stop: int
+    bytes: int
+    transport: Literal["actor", "local"]
+    host: str | None
+    node: str | None
+    state: Literal["ok", "away"]
+
+
 class Health(BaseModel):
-    """State of this replica; `problem` says why the active snapshot is not, or not yet, the one served."""
+    """State of this replica; `problem` says why the active snapshot is not, or not yet, the one served, or what is
+    away.
+    """
 
     status: Literal["ok", "degraded", "unavailable"]
     version: str
     snapshot: str | None
     items: int | None
     pairs: int | None
-    shards: list[dict[str, Any]]
+    shards: list[ShardHealth]
     cache: dict[str, Any]
     hidden: int
     problem: str | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from simshard.serve.answers import (
     Answer,
+    Attributes,
     Batch,
     FoundItems,
     HiddenState,
@@ -25,9 +26,11 @@ from simshard.serve.answers import (
     Snapshots,
     problem_of,
 )
+from simshard.serve.asked import Asked, Reply, entity_tag
 from simshard.serve.batch import answer_batch
-from simshard.serve.gate import Gate, problem, refusal
+from simshard.serve.gate import Gate, names_tag, problem, refusal
 from simshard.serve.operations import add_docs, add_operations
+from simshard.serve.page import add_page
 from simshard.serve.parameters import check_parameters, described, similar_request
 from simshard.serve.parsing import fault_of
 from simshard.serve.requests import (
@@ -39,7 +42,7 @@ from simshard.serve.requests import (
     RecommendRequest,
     SimilarRequest,
 )
-from simshard.serve.service import Asked, Reply, Service, entity_tag
+from simshard.serve.service import Service
 from simshard.serve.snapshots import list_snapshots
 from simshard.shards.errors import InvalidQuery, SimshardError
 from simshard.shards.hidden import hide_item
@@ -60,6 +63,7 @@ SearchText = Annotated[
         description="Beginnings of words of the title, in any case, without accents; or an id. None: all.",
     ),
 ]
+Values = Annotated[int, Query(ge=0, le=1000, description="Most values to list of each attribute.")]
 
 
 def build_api(
@@ -84,6 +88,7 @@ def build_api(
     _add_changes(app, service, store, cache_control)
     add_operations(app, health)
     add_docs(app)
+    add_page(app, lambda: service.table.image_origins if service.table else ())
     return Gate(app, api_key, admin_key)
 
 
@@ -119,10 +124,12 @@ def _add_queries(app: FastAPI, service: Service, cache_control: str) -> None:
     def reply(answer: Reply) -> Response:
         headers = {"X-Cache": answer.outcome, "X-Snapshot": answer.snapshot}
         headers["Server-Timing"] = ", ".join(f"{stage};dur={ms:.3f}" for stage, ms in answer.stages.items())
+        if answer.shards:
+            headers["X-Shards"] = ",".join(map(str, answer.shards))
         return Response(answer.body, 200, headers, "application/json")
 
     async def get(request: Request, asked: Asked) -> Response:
-        if _names(request.headers.getlist("if-none-match"), asked.etag):
+        if names_tag(request.headers.getlist("if-none-match"), asked.etag):
             headers = {"ETag": asked.etag, "Cache-Control": cache_control, "X-Snapshot": asked.table.name}
             return Response(None, 304, headers)
         answer = await service.answer(asked)
@@ -143,6 +150,11 @@ def _add_queries(app: FastAPI, service: Service, cache_control: str) -> None:
     async def find(request: Request, q: SearchText = "", limit: Annotated[Limit, Query(strict=False)] = 10) -> Response:
         check_parameters(request, "q", "limit")
         return await get(request, service.find(q, limit))
+
+    @app.get("/v1/attributes", response_model=Attributes, summary="What values the attributes have", **items)
+    async def attributes(request: Request, values: Values = 100) -> Response:
+        check_parameters(request, "values")
+        return await get(request, service.attributes(values))
 
     @app.get(
         "/v1/items/{id:path}/similar",
@@ -204,12 +216,6 @@ def _add_queries(app: FastAPI, service: Service, cache_control: str) -> None:
         return await get(request, service.score(a, b))
 
 
-def _names(given: Iterable[str], etag: str) -> bool:
-    """Whether If-None-Match names this entity tag."""
-    tags = [tag.strip().removeprefix("W/") for value in given for tag in value.split(",")]
-    return etag in tags
-
-
 def _stream(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
@@ -244,7 +250,7 @@ def _add_changes(app: FastAPI, service: Service, store: Store, cache_control: st
         serving = service.table.name if service.table else None
         body = orjson.dumps(await asyncio.to_thread(list_snapshots, store, serving, service.names))
         headers = {"ETag": entity_tag(body), "Cache-Control": cache_control}
-        if _names(request.headers.getlist("if-none-match"), headers["ETag"]):
+        if names_tag(request.headers.getlist("if-none-match"), headers["ETag"]):
             return Response(None, 304, headers)
         return Response(body, 200, headers, "application/json")
 

@@ -7,7 +7,6 @@ import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from importlib.metadata import version
 from typing import Any
 
 import httpx
@@ -18,6 +17,7 @@ from ray.serve.schema import LoggingConfig
 
 from simshard.serve.api import build_api
 from simshard.serve.cache import Cache, Lru, RedisCache
+from simshard.serve.health import describe_health
 from simshard.serve.router import Table, open_table
 from simshard.serve.service import Service
 from simshard.serve.settings import ADMIN_KEY_VARIABLE, API_KEY_VARIABLE, InvalidSetting, Settings, settings_from
@@ -101,6 +101,7 @@ class Ingress:
                     raise InvalidSetting(f"name {self._settings.name}: already serves the store {state.store}")
                 if state.version != self._state.version or state.snapshot != self._state.snapshot:
                     await self._adopt(state)
+                self._state = state
                 self._problem = state.problem or self._overlay_problem
             except Exception as error:  # a replica must outlive its supervisor's absence
                 Log.warning("following the supervisor: %s: %s", type(error).__name__, error)
@@ -127,7 +128,6 @@ class Ingress:
             if replaced is not None:
                 asyncio.get_running_loop().call_later(self._settings.keep_open, self._service.close, replaced)
             self._first.set()
-        self._state = state
 
     def _open(self, state: State) -> Table:
         snapshot = Snapshot(self._store, state.snapshot)
@@ -138,40 +138,14 @@ class Ingress:
             else:
                 actor = ray.get_actor(slot_name(self._settings.name, shard), namespace=NAMESPACE)
                 ways.append(ActorTransport(actor, snapshot.name, shard, self._settings.shard_timeout))
-        table = open_table(snapshot, ways)
+        table = open_table(snapshot, ways, self._settings.image)
         self._service.selections.check(table)
         if self._service.table is None:
             self._service.selections.hidden = read_hidden(self._store)
         return table
 
     def _health(self) -> dict[str, Any]:
-        table = self._service.table
-        redis = self._cache.redis
-        manifest = table.snapshot.manifest if table else None
-        return {
-            "status": "unavailable" if table is None else "degraded" if self._problem else "ok",
-            "version": version("simshard"),
-            "snapshot": table.name if table else None,
-            "items": manifest.items if manifest else None,
-            "pairs": manifest.pairs if manifest else None,
-            "shards": [
-                {
-                    "row_start": info.row_start,
-                    "row_stop": info.row_stop,
-                    "bytes": info.bytes,
-                    "transport": "actor" if way.remote else "local",
-                }
-                for info, way in zip(manifest.shards, table.transports, strict=True)
-            ]
-            if manifest and table
-            else [],
-            "cache": {
-                "memory_bytes": self._cache.memory.bytes,
-                "redis": "off" if redis is None else "skipped" if redis.breaker.open else "ok",
-            },
-            "hidden": len(self._service.selections.hidden.items),
-            "problem": self._problem,
-        }
+        return describe_health(self._service, self._state, self._problem)
 
 
 def application(settings: Settings) -> serve.Application:

@@ -21,11 +21,13 @@ Line = dict[str, Any]
 class Ranked:
     """What is answered, rows yet: hits, the rows that only fill up behind them, and lines for each hit if explained.
 
-    unranked: rows of candidates that are no hits; None where there were no candidates.
+    shards: those that were asked; failed_shards: those of them that did not answer. unranked: rows of candidates that
+    are no hits; None where there were no candidates.
     """
 
     hits: Hits
     filling: Rows
+    shards: tuple[int, ...]
     failed_shards: tuple[int, ...]
     explained: list[list[Line]] | None = None
     unranked: Sequence[int] | None = None

@@ -1,10 +1,12 @@
-"""ASGI middleware before the application: keys, and the limit on bodies."""
+"""ASGI middleware before the application: keys, the limit on bodies, what holds for every answer."""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable, MutableMapping
+import re
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from starlette.responses import Response
@@ -18,6 +20,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY = 1 << 20
 _OPEN_PATHS = ("/livez", "/readyz")
+_PAGE = re.compile(r"/(?:favicon\.svg|assets/[A-Za-z0-9_-][A-Za-z0-9._-]*)?")  # no data, and no way up
+_IN_QUERY = "%/?:@!$&'()*+,;=[]"
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
 
 def problem(body: dict[str, Any]) -> Response:
@@ -31,10 +36,17 @@ def refusal(status: int, title: str, detail: str) -> Response:
     return problem({"type": "about:blank", "title": title, "status": status, "detail": detail})
 
 
+def names_tag(given: Iterable[str], etag: str) -> bool:
+    """Whether If-None-Match, given so often, names this entity tag."""
+    tags = [tag.strip().removeprefix("W/") for value in given for tag in value.split(",")]
+    return etag in tags
+
+
 class Gate:
     """Lets requests through that bring the key that they need and no more than MAX_BODY bytes.
 
-    api_key: needed by every request, where one is set; admin_key: needed to change anything, and good for all else.
+    api_key: needed by every request but those for the page and for signs of life, where one is set; admin_key: needed
+    to change anything, and good for all else.
     """
 
     def __init__(self, app: App, api_key: str | None, admin_key: str | None) -> None:
@@ -47,7 +59,22 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        refused = self._refusal(scope)
+
+        async def marked(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], _NO_SNIFFING]
+            await send(message)
+
+        await self._answer(scope, receive, marked)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = scope.get("root_path", "")
+        root = given.rstrip("/")
+        if root != given:  # Starlette would find no path under it
+            scope = {**scope, "root_path": root}
+        path = scope["path"].removeprefix(root)
+        bare = root and not path and scope["method"] in ("GET", "HEAD")
+        refused = to_folder(scope, root) if bare else self._refusal(scope, path)
         if refused is not None:
             await refused(scope, receive, send)
             return
@@ -59,8 +86,7 @@ class Gate:
             receive = _replay(body, receive)
         await self.app(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> Response | None:
-        path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
+    def _refusal(self, scope: Scope, path: str) -> Response | None:
         headers = dict(scope["headers"])
         given = [headers.get(b"x-api-key", b""), headers.get(b"authorization", b"").removeprefix(b"Bearer ")]
 
@@ -70,7 +96,8 @@ class Gate:
         if brings(self._admin):
             return None
         known = self._key is None or brings(self._key)
-        if not known and path not in _OPEN_PATHS:
+        page = scope["method"] in ("GET", "HEAD") and _PAGE.fullmatch(path)
+        if not known and path not in _OPEN_PATHS and not page:
             answer = refusal(401, "Unauthorized", "send the API key as `Authorization: Bearer KEY`")
             answer.headers["WWW-Authenticate"] = "Bearer"
             return answer
@@ -85,6 +112,13 @@ class Gate:
 def changes(method: str, path: str) -> bool:
     """Whether a request would change the store: by its method, as what a route takes for its path is the route's."""
     return method in ("PUT", "PATCH", "DELETE") or (method == "POST" and path.startswith("/v1/snapshots"))
+
+
+def to_folder(scope: Scope, root: str) -> Response:
+    """From the route prefix itself to the page below it: relative, so that a proxy may serve it under another path."""
+    query = scope.get("query_string", b"").decode("latin-1")
+    target = f"./{quote(root.rpartition('/')[2], safe=':@')}/" + (f"?{quote(query, safe=_IN_QUERY)}" if query else "")
+    return Response(None, 307, {"Location": target})
 
 
 async def _read(receive: Receive) -> bytes | None:

@@ -12,6 +12,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 
 from simshard.serve.answers import Health
 from simshard.serve.gate import refusal
+from simshard.serve.page import guarded, script_hashes
 
 _ASSETS = {"swagger-ui-bundle.js": "application/javascript", "swagger-ui.css": "text/css"}
 
@@ -44,17 +45,19 @@ def add_docs(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
         root = request.scope.get("root_path", "").rstrip("/")
-        return get_swagger_ui_html(
+        page = get_swagger_ui_html(
             openapi_url=f"{root}/openapi.json",
             title="simshard",
             swagger_js_url=f"{root}/docs/swagger-ui-bundle.js",
             swagger_css_url=f"{root}/docs/swagger-ui.css",
             swagger_favicon_url=blank_icon,
         )
+        page.headers.update(guarded(scripts=script_hashes(bytes(page.body)), styles=["'unsafe-inline'"]))
+        return page
 
     @app.get("/docs/{name}", include_in_schema=False)
     def asset(name: str) -> Response:
         if name not in _ASSETS:
             raise HTTPException(404, "Not Found")
         content = (resources.files("fastapi_swagger") / "resources" / name).read_bytes()
-        return Response(content, headers={"Cache-Control": "max-age=86400"}, media_type=_ASSETS[name])
+        return Response(content, headers={"Cache-Control": "max-age=86400", **guarded()}, media_type=_ASSETS[name])

@@ -11,7 +11,7 @@ import numpy as np
 from simshard.serve.encode import Line, Ranked, explain
 from simshard.serve.questions import Question
 from simshard.serve.rerank import LARGEST_POOL, POOL, fill_up, search_diverse, search_grouped
-from simshard.serve.router import Found, Table, pair_scores, search
+from simshard.serve.router import Found, Table, pair_scores, search, union
 from simshard.serve.selections import Selections
 from simshard.shards.errors import InvalidQuery
 from simshard.shards.filters import Groups
@@ -33,9 +33,9 @@ async def rank_hits(table: Table, question: Question, selections: Selections, hi
     order = None if question.fallback is None else await selections.order(table, *question.fallback)
 
     if all(question.seeds.negative):  # no positive seed is known: the fallback answers alone
-        hits, failed = Found(Hits(_NONE, np.empty(0)), ())
+        hits, asked, failed = Found(Hits(_NONE, np.empty(0)), (), ())
     else:
-        hits, failed = await _search(table, question, query, groups, pool)
+        hits, asked, failed = await _search(table, question, query, groups, pool)
     filling = _NONE
     if order is not None:
         filling = await _fill(question, query, hits, order, groups, pool)
@@ -50,12 +50,12 @@ async def rank_hits(table: Table, question: Question, selections: Selections, hi
         pairs = await pair_scores(table, query.rows, hits.rows, pool)
         work = (table, query, hits, pairs.scores, factors)
         explained = await asyncio.get_running_loop().run_in_executor(pool, explain, *work)
-        failed = tuple(sorted({*failed, *pairs.failed_shards}))
+        asked, failed = union(asked, pairs.shards), union(failed, pairs.failed_shards)
     unranked = None
     if question.candidates is not None:
         ranked = set(hits.rows.tolist())
         unranked = [row for row in question.candidates if row not in ranked]
-    return Ranked(hits, filling, failed, explained, unranked)
+    return Ranked(hits, filling, asked, failed, explained, unranked)
 
 
 def _among(candidates: tuple[int, ...], selection: Selection | None, items: int) -> Selection:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from simshard.serve.router import Found, Table, pair_scores, search
+from simshard.serve.router import Found, Table, pair_scores, search, union
 from simshard.shards.filters import Groups
 from simshard.shards.query import Hits, Query, Rows
 
@@ -40,7 +40,7 @@ async def search_grouped(table: Table, query: Query, groups: Groups, size: int, 
         kept = await asyncio.get_running_loop().run_in_executor(pool, keep_groups, groups, rows, size)
         if len(kept) >= query.limit or len(rows) < depth:
             kept = kept[: query.limit]
-            return Found(Hits(rows[kept], found.hits.scores[kept]), found.failed_shards)
+            return found._replace(hits=Hits(rows[kept], found.hits.scores[kept]))
         depth *= 16
 
 
@@ -85,7 +85,7 @@ async def search_diverse(table: Table, query: Query, found: Found, diversity: fl
         return Hits(rows[chosen], scores[chosen])
 
     hits = await asyncio.get_running_loop().run_in_executor(pool, reorder)
-    return Found(hits, tuple(sorted({*found.failed_shards, *pairs.failed_shards})))
+    return Found(hits, union(found.shards, pairs.shards), union(found.failed_shards, pairs.failed_shards))
 
 
 def fill_up(hits: Rows, order: Rows, query: Query, groups: Groups | None, size: int, count: int) -> Rows:

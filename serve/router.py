@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from simshard.shards.attributes import image_column, origins_of
 from simshard.shards.errors import ShardUnavailable, SimshardError
 from simshard.shards.format import MISSING, ShardReader
 from simshard.shards.items import Items
@@ -31,13 +32,16 @@ T = TypeVar("T")
 class Table:
     """One open snapshot: its items and, for each shard, the way to it. A request keeps the table it began with.
 
-    titles: the index for title search; None where no item has a title.
+    titles: the index for title search; None where no item has a title. image: the attribute that holds the address of
+    each item's picture, where there is one; image_origins: where the pictures are, as `origins_of` tells.
     """
 
     snapshot: Snapshot
     items: Items
     titles: Titles | None
     transports: tuple[Transport, ...]
+    image: str | None = None
+    image_origins: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -50,26 +54,36 @@ class Table:
         return any(transport.remote for transport in self.transports)
 
 
-def open_table(snapshot: Snapshot, transports: Sequence[Transport]) -> Table:
-    """A table over these ways to the snapshot's shards."""
+def open_table(snapshot: Snapshot, transports: Sequence[Transport], image: str | None = None) -> Table:
+    """A table over these ways to the snapshot's shards; `image` names the text attribute of pictures, if it has one."""
     titles = Titles(snapshot.folder) if snapshot.manifest.titles_file else None
-    return Table(snapshot, Items(snapshot.folder), titles, tuple(transports))
+    items = Items(snapshot.folder)
+    pictures = image_column(items, image)
+    if pictures is None:
+        return Table(snapshot, items, titles, tuple(transports))
+    return Table(snapshot, items, titles, tuple(transports), image, origins_of(pictures))
 
 
-def local_table(snapshot: Snapshot, pool: Executor) -> Table:
+def local_table(snapshot: Snapshot, pool: Executor, image: str | None = None) -> Table:
     """A table that reads every shard in this process, all files verified. Raises CorruptFile."""
     for info in snapshot.manifest.files:
         verify_file(snapshot.folder, info)
     shards = range(len(snapshot.manifest.shards))
     readers = [ShardReader(snapshot.folder, snapshot.manifest, shard) for shard in shards]
-    return open_table(snapshot, [LocalTransport(reader, pool) for reader in readers])
+    return open_table(snapshot, [LocalTransport(reader, pool) for reader in readers], image)
 
 
 class Found(NamedTuple):
-    """Hits, and the shards that could not be asked."""
+    """Hits, the shards that were asked, and those of them that did not answer."""
 
     hits: Hits
+    shards: tuple[int, ...]
     failed_shards: tuple[int, ...]
+
+
+def union(*shards: tuple[int, ...]) -> tuple[int, ...]:
+    """The shards of all of these, ascending, each once."""
+    return tuple(sorted(set().union(*shards)))
 
 
 async def search(table: Table, query: Query, pool: Executor) -> Found:
@@ -78,7 +92,7 @@ async def search(table: Table, query: Query, pool: Executor) -> Found:
     shards = np.unique(owners).tolist()
     if len(shards) == 1 and query.factors is None:
         transport = table.transports[shards[0]]
-        return Found(await _twice(lambda: transport.search(query)), ())
+        return Found(await _twice(lambda: transport.search(query)), tuple(shards), ())
     parts = [query.of_seeds(owners == shard) for shard in shards]
     readers = _local_readers(table, shards)
     if readers is not None:
@@ -87,7 +101,7 @@ async def search(table: Table, query: Query, pool: Executor) -> Found:
             partials = [partial_of(reader, part) for reader, part in zip(readers, parts, strict=True)]
             return truncate(merge(partials), query)
 
-        return Found(await asyncio.get_running_loop().run_in_executor(pool, whole), ())
+        return Found(await asyncio.get_running_loop().run_in_executor(pool, whole), tuple(shards), ())
 
     async def partial(shard: int, part: Query) -> Partial | None:
         try:
@@ -101,13 +115,14 @@ async def search(table: Table, query: Query, pool: Executor) -> Found:
     if not partials:
         raise ShardUnavailable(f"none of the shards {', '.join(map(str, shards))} answered")
     finish = asyncio.get_running_loop().run_in_executor(pool, lambda: truncate(merge(partials), query))
-    return Found(await finish, failed)
+    return Found(await finish, tuple(shards), failed)
 
 
 class PairScores(NamedTuple):
-    """Scores float32 (R, C), NaN where there is no pair or its shard is one of those that could not be asked."""
+    """Scores float32 (R, C), NaN where there is no pair or its shard, one of those that were asked, did not answer."""
 
     scores: NDArray[np.float32]
+    shards: tuple[int, ...]
     failed_shards: tuple[int, ...]
 
 
@@ -125,7 +140,7 @@ async def pair_scores(table: Table, rows: Rows, columns: Rows, pool: Executor) -
                 found[owners == shard] = scores_of(reader, rows[owners == shard], columns)
 
         await asyncio.get_running_loop().run_in_executor(pool, whole)
-        return PairScores(found, ())
+        return PairScores(found, tuple(shards), ())
 
     async def fill(shard: int) -> None:
         mine = owners == shard
@@ -135,7 +150,7 @@ async def pair_scores(table: Table, rows: Rows, columns: Rows, pool: Executor) -
             failed.append(shard)
 
     await asyncio.gather(*(fill(shard) for shard in shards))
-    return PairScores(found, tuple(sorted(failed)))
+    return PairScores(found, tuple(shards), tuple(sorted(failed)))
 
 
 async def nearest(table: Table, rows: Rows, limit: int, selection: Selection | None, pool: Executor) -> Nearest:

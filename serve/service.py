@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import math
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
 
+from simshard.serve.asked import DEFAULT_TIMEOUT_MS, Asked, Compute, Reply, Trace
 from simshard.serve.bulk import nearest_table
 from simshard.serve.cache import Cache, Computed, Outcome
 from simshard.serve.encode import encode
@@ -27,6 +26,8 @@ from simshard.serve.requests import BulkRequest, RankRequest, RecommendRequest, 
 from simshard.serve.router import Table, pair_scores
 from simshard.serve.search import find_items
 from simshard.serve.selections import Selections
+from simshard.serve.settings import CACHE_CLASSES
+from simshard.shards.attributes import describe_attributes
 from simshard.shards.errors import (
     DeadlineExceeded,
     InvalidFilter,
@@ -42,48 +43,9 @@ from simshard.shards.manifest import NAME
 Log = logging.getLogger("simshard.service")
 
 ANSWER_FORMAT = 2  # part of every cache key: raise it when the bytes of an answer change
-DEFAULT_TIMEOUT_MS = 1000
+_SLOW_TIMEOUT_MS = 10_000  # where every item is looked at
 _ADOPTION_TRIES = 24  # every 50 ms: within that time every replica follows a switch
 _NAMES_ATTRIBUTES = re.compile(r"filter\b|boost\[\d+\]\.filter\b|group_by$|fallback\.order_by$")
-
-Stages = dict[str, float]
-Compute = Callable[[Hidden, Stages], Awaitable[Computed]]
-
-
-def entity_tag(key: bytes) -> str:
-    """An ETag for what a key stands for."""
-    return f'"{hashlib.blake2b(key, digest_size=12).hexdigest()}"'
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A question to one snapshot, ready to be answered; `key` tells it from every other. kind "": never kept."""
-
-    table: Table
-    hidden: Hidden
-    kind: str
-    key: bytes
-    compute: Compute
-    timeout_ms: int = DEFAULT_TIMEOUT_MS
-
-    @property
-    def etag(self) -> str:
-        """The entity tag of its answer: of snapshot, hidden items and question."""
-        return entity_tag(self.key)
-
-
-@dataclass
-class Reply:
-    """An answer's JSON bytes, the snapshot that it is of, where it came from, and milliseconds by stage.
-
-    etag: None for an answer that may not be kept, because a shard was away.
-    """
-
-    body: bytes
-    snapshot: str
-    etag: str | None
-    outcome: Outcome = "bypass"
-    stages: Stages = field(default_factory=dict)
 
 
 class Service:
@@ -143,7 +105,7 @@ class Service:
         table = self.opened()
         row = row_of(table, id_)
 
-        async def compute(hidden: Hidden, _: Stages) -> Computed:
+        async def compute(hidden: Hidden, _: Trace) -> Computed:
             payload = table.items.payload(row)
             body = {
                 "snapshot": table.name,
@@ -160,12 +122,26 @@ class Service:
         """Items by their titles."""
         table = self.opened()
 
-        async def compute(hidden: Hidden, _: Stages) -> Computed:
+        async def compute(hidden: Hidden, _: Trace) -> Computed:
             selection = await self.selections.selection(table, hidden, "")
             body = await self._in_pool(find_items, table, text, limit, selection)
             return Computed(body, keep=True)
 
         return self._asked(table, "", ("find", text, limit), compute)
+
+    def attributes(self, values: int) -> Asked:
+        """What values the attributes of all items have, hidden ones too: up to so many of each."""
+        table = self.opened()
+
+        def describe() -> bytes:
+            attributes = describe_attributes(table.items, values)
+            head = {"snapshot": table.name, "items": len(table.items), "image": table.image}
+            return orjson.dumps({**head, "attributes": attributes})
+
+        async def compute(_: Hidden, __: Trace) -> Computed:
+            return Computed(await self._in_pool(describe), keep=True)
+
+        return self._asked(table, "attributes", ("attributes", values, table.image), compute, _SLOW_TIMEOUT_MS)
 
     def score(self, a: int | str, b: int | str) -> Asked:
         """The score of one pair: a's row, then b's where the data is undirected. Raises UnknownItem."""
@@ -179,7 +155,7 @@ class Service:
                 raise ShardUnavailable(f"shard {found.failed_shards[0]} did not answer")
             return np.float32(found.scores[0, 0])
 
-        async def compute(_: Hidden, __: Stages) -> Computed:
+        async def compute(_: Hidden, __: Trace) -> Computed:
             score = await stored(row_a, row_b)
             if math.isnan(score) and not table.snapshot.manifest.directed:
                 score = await stored(row_b, row_a)
@@ -211,17 +187,18 @@ class Service:
     async def answer(self, asked: Asked) -> Reply:
         """The answer, kept or computed. Raises InvalidQuery, DeadlineExceeded and ShardUnavailable."""
         started = time.perf_counter()
-        stages: Stages = {}
+        trace = Trace()
         outcome: Outcome = "bypass"
         async with _deadline(asked.timeout_ms):
             if asked.kind:
-                use_redis = asked.kind in self._redis_classes or asked.table.remote
-                body, outcome = await self.cache.get(asked.key, use_redis, lambda: asked.compute(asked.hidden, stages))
+                remote = asked.table.remote and asked.kind in CACHE_CLASSES  # the others ask no shard
+                use_redis = asked.kind in self._redis_classes or remote
+                body, outcome = await self.cache.get(asked.key, use_redis, lambda: asked.compute(asked.hidden, trace))
             else:
-                body = (await asked.compute(asked.hidden, stages)).body
-        stages["total"] = (time.perf_counter() - started) * 1e3
+                body = (await asked.compute(asked.hidden, trace)).body
+        trace.stages["total"] = (time.perf_counter() - started) * 1e3
         whole = outcome != "bypass" or not asked.kind
-        return Reply(body, asked.table.name, asked.etag if whole else None, outcome, stages)
+        return Reply(body, asked.table.name, asked.etag if whole else None, outcome, trace.stages, trace.shards)
 
     async def adopted(self, name: str | None) -> None:
         """Wait a moment for a snapshot that another replica may answer from already."""
@@ -248,11 +225,12 @@ class Service:
         self, table: Table, kind: str, question: Any, compute: Compute, timeout_ms: int = DEFAULT_TIMEOUT_MS
     ) -> Asked:
         hidden = self.selections.hidden
-        key = repr((ANSWER_FORMAT, table.name, self.selections.version(hidden), question)).encode()
+        version = "" if kind == "attributes" else self.selections.version(hidden)  # those are of all items
+        key = repr((ANSWER_FORMAT, table.name, version, question)).encode()
         return Asked(table, hidden, kind, key, compute, timeout_ms)
 
     def _hits(self, table: Table, question: Question) -> Asked:
-        async def compute(hidden: Hidden, stages: Stages) -> Computed:
+        async def compute(hidden: Hidden, trace: Trace) -> Computed:
             begun = time.perf_counter()
             ranked = await rank_hits(table, question, self.selections, hidden, self._pool)
             searched = time.perf_counter()
@@ -261,8 +239,9 @@ class Service:
                 body = await self._in_pool(encode, table, ranked, missing, payload)
             else:
                 body = encode(table, ranked, missing, payload)
-            stages["search"] = (searched - begun) * 1e3
-            stages["encode"] = (time.perf_counter() - searched) * 1e3
+            trace.stages["search"] = (searched - begun) * 1e3
+            trace.stages["encode"] = (time.perf_counter() - searched) * 1e3
+            trace.shards = ranked.shards
             return Computed(body, keep=not ranked.failed_shards)
 
         return self._asked(table, question.kind, question, compute, question.timeout_ms)

@@ -31,7 +31,8 @@ class Settings:
     """store: path as seen from the cluster's nodes; redis: URL or None; cache_bytes: of each replica's own cache.
 
     filters: named ones, as JSON; one may name those before it. default_filter: the name of the one that every answer
-    passes. keep_open: how long a snapshot can still be asked for after another took its place.
+    passes. keep_open: how long a snapshot can still be asked for after another took its place. image: the text
+    attribute that holds the address of each item's picture; a snapshot may lack it.
 
     redis_classes: queries that use Redis where the shards are local (see docs/caching.md); those that need a remote
     shard always do. transport `actor` forces calls where local reads would do. Times in seconds.
@@ -52,6 +53,7 @@ class Settings:
     default_filter: str | None = None
     keep_open: float = 60.0
     shard_timeout: float = 2.0
+    image: str | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", self.name):

@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -40,7 +40,8 @@ _LEASE = 60.0  # without a question from any replica
 class State:
     """What routers follow of a store: the snapshot that is open everywhere, where its shards are, what went wrong.
 
-    `version` grows with every change of the others.
+    away: shards whose actor did not answer the last question, or has to open the snapshot again. `version` grows with
+    every change of the others; this one needs nothing to be opened anew.
     """
 
     store: str
@@ -48,6 +49,7 @@ class State:
     snapshot: str | None = None
     held: tuple[Held | None, ...] = ()
     problem: str | None = None
+    away: tuple[int, ...] = ()
 
 
 def supervisor_name(app: str) -> str:
@@ -175,7 +177,7 @@ class Supervisor:
         if old:
             self._closing[old] = time.monotonic() + self._keep_open
         self._failed = None
-        self._change(snapshot=name, held=held[:shards], problem=None)
+        self._change(snapshot=name, held=held[:shards], problem=None, away=())
 
     def _start(self, slot: int) -> Any:
         return (
@@ -205,13 +207,36 @@ class Supervisor:
             raise SimshardError(f"a shard actor is away ({type(error).__name__})") from error
 
     def _refresh(self, name: str) -> None:
-        """Open the snapshot again in actors that were restarted, and learn where they are now."""
-        refs = [actor.held.options(concurrency_group=CONTROL).remote() for actor in self._slots]
-        try:
-            if all(name in open_ for open_ in ray.get(refs, timeout=_CALL_TIMEOUT)):
-                return
-            held = self._open(name)
-        except (RayError, SimshardError) as error:
-            Log.warning("a shard actor is away: %s", error)
+        """Open the snapshot again in actors that were restarted; learn where they are now, and which are away."""
+        slots = range(len(self._slots))
+        open_ = self._ask(slots, _CALL_TIMEOUT, "held")
+        restarted = [slot for slot in open_ if name not in open_[slot]]
+        self._away({*slots} - {*open_} | {*restarted})
+        if not restarted:
             return
-        self._change(held=held[: len(self._state.held)])
+        again = self._ask(restarted, _OPEN_TIMEOUT, "open", name)
+        self._change(held=tuple(again.get(slot, held) for slot, held in enumerate(self._state.held)))
+        self._away({*slots} - {*open_} | {*restarted} - {*again})
+
+    def _ask(self, slots: Sequence[int], timeout: float, method: str, *arguments: Any) -> dict[int, Any]:
+        """What each of these slots answers, by slot, all within `timeout` seconds; those that do not are left out."""
+        if not slots:
+            return {}
+        actors = {slot: getattr(self._slots[slot], method).options(concurrency_group=CONTROL) for slot in slots}
+        refs = {slot: actor.remote(*arguments) for slot, actor in actors.items()}
+        ready, late = ray.wait(list(refs.values()), num_returns=len(refs), timeout=timeout)
+        for ref in late:  # those behind a stuck one must not pile up
+            ray.cancel(ref)
+        answers = {}
+        for slot, ref in refs.items():
+            try:
+                if ref in ready:
+                    answers[slot] = ray.get(ref)
+            except (RayError, SimshardError) as error:
+                Log.warning("the actor of shard %d is away: %s", slot, error)
+        return answers
+
+    def _away(self, slots: set[int]) -> None:
+        """Tell which actors of the snapshot's shards are away, in a state of the same version."""
+        away = tuple(sorted(slot for slot in slots if slot < len(self._state.held)))
+        self._state = replace(self._state, away=away)

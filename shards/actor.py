@@ -6,6 +6,7 @@ A plain class; `ray.remote` is put on by the supervisor.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +25,13 @@ CONTROL = "control"  # the concurrency group of open, close and held: never behi
 
 @dataclass(frozen=True)
 class Held:
-    """A shard file that an actor has verified: on which node, and what tells it from any other file there."""
+    """A shard file that an actor has verified: on which node, and what tells it from any other file there.
+
+    node: as Ray names it; host: as people do.
+    """
 
     node: str
+    host: str
     path: str
     inode: int
     size: int
@@ -50,6 +55,7 @@ class ShardActor:
         self._store = Store(store)
         self._slot = slot
         self._node = ray.get_runtime_context().get_node_id()
+        self._host = socket.gethostname()
         self._open: dict[str, tuple[Snapshot, ShardReader | None, Held | None]] = {}
 
     def open(self, name: str) -> Held | None:
@@ -61,7 +67,8 @@ class ShardActor:
                 path = snapshot.folder / info.file
                 verify_file(snapshot.folder, info)
                 status = os.stat(path)
-                held = Held(self._node, str(path), status.st_ino, status.st_size, status.st_mtime_ns)
+                file = (str(path), status.st_ino, status.st_size, status.st_mtime_ns)
+                held = Held(self._node, self._host, *file)
                 self._open[name] = (snapshot, ShardReader(snapshot.folder, snapshot.manifest, self._slot), held)
             else:
                 self._open[name] = (snapshot, None, None)

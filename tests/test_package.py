@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_the_wheel_installs_into_an_empty_venv(tmp_path):
     source = tmp_path / "source"
     shutil.copytree(
-        ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "demo-store", "*.egg-info", "__pycache__")
+        ROOT,
+        source,
+        ignore=shutil.ignore_patterns(".*", "build", "demo-store", "*.egg-info", "__pycache__", "node_modules"),
     )
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)]
     subprocess.run(build, check=True, capture_output=True)
@@ -26,6 +28,9 @@ def test_the_wheel_installs_into_an_empty_venv(tmp_path):
         "shards",
     }
     assert "simshard/examples/anime.json" in names
+    page = {str(path.relative_to(ROOT)) for path in (ROOT / "serve/static").rglob("*") if path.is_file()}
+    assert page and {f"simshard/{path}" for path in page} <= set(names)
+    assert not [name for name in names if "serve/web" in name]
     assert not [name for name in names if "test" in name or "benchmark" in name]
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)

@@ -283,6 +283,35 @@ def test_killed_actors_come_back_and_no_answer_is_ever_wrong(servers, stores, ti
     wait_for(lambda: serving(main.url)["status"] == serving(other.url)["status"] == "ok")
 
 
+def test_shards_whose_actors_stand_still_are_away_and_local_answers_go_on(servers, stores):
+    main, other, folder = servers
+    assert [(shard["shard"], shard["state"]) for shard in serving(main.url)["shards"]] == [(i, "ok") for i in range(3)]
+    assert all(shard["host"] and shard["node"] for shard in serving(main.url)["shards"])
+    stopped = actor_pids(folder, "ray::ShardActor")
+    try:
+        for process in stopped:
+            process.suspend()
+        with Load(main.url, seed=7) as load:
+            health = wait_for(lambda: (h := serving(main.url))["status"] == "degraded" and h)
+            time.sleep(0.5)
+    finally:
+        for process in stopped:
+            process.resume()
+    assert [shard["state"] for shard in health["shards"]] == ["away"] * 3
+    assert "the actors of shards 0, 1, 2 do not answer" in health["problem"]
+    load.check({stores[0].resolve(): MATRICES[0]})
+    for server in (main, other):
+        health = wait_for(lambda server=server: (h := serving(server.url))["status"] == "ok" and h)
+        assert {shard["state"] for shard in health["shards"]} == {"ok"}
+
+
+def test_the_address_of_an_application_leads_to_its_page(servers):
+    for server in servers[:2]:
+        assert httpx.get(f"{server.url}/").status_code in (200, 404)  # 404 where it is not built
+    answer = httpx.get(f"{servers[1].url}?q=1")
+    assert (answer.status_code, answer.headers["location"]) == (307, "./other/?q=1")
+
+
 @pytest.mark.last
 def test_sigterm_ends_the_joined_application_only_and_then_everything(servers):
     main, other, folder = servers

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FILE = """
 replicas = 2
 redis_classes = ["similar"]
+image = "poster"
 default_filter = "clean"
 
 [filters.grown]
@@ -27,6 +28,7 @@ def test_a_file(tmp_path):
     path.write_text(FILE)
     settings = settings_from({"store": "x", **read_settings(path)})
     assert (settings.replicas, settings.redis_classes, settings.default_filter) == (2, ("similar",), "clean")
+    assert (settings.image, Settings("x").image) == ("poster", None)
     grown = {"must": [{"key": "year", "range": {"gte": 1990}}], "should": [], "must_not": []}
     clean = {
         "must": [{"filter": grown}],
@@ -44,6 +46,7 @@ def test_a_file(tmp_path):
         ("replica = 2", "replica: no such setting; there are admin_key, api_key"),
         ('replicas = "two"', "replicas: Input should be a valid integer"),
         ("replicas = 0", "replicas: at least 1"),
+        ("image = 3", "image: Input should be a valid string"),
         ("keep_open = nan", "keep_open: at least 0"),
         ('filters = "clean"', "filters: Input should be a valid dictionary"),
         ('default_filter = "clean"', "default_filter 'clean': not one of filters"),
