@@ -194,7 +194,6 @@ function Graph({ nodes, links, focus, walk }: GraphProps) {
             className={`node ${kind}${id === focus ? " focus" : ""}`}
             role="button"
             tabIndex={0}
-            aria-label={`${title}${kind === "near" ? "" : `, ${kind}`}`}
             aria-current={id === focus}
             transform={`translate(${x ?? width / 2},${y ?? height / 2})`}
             onClick={() => walk(id)}
@@ -204,12 +203,12 @@ function Graph({ nodes, links, focus, walk }: GraphProps) {
               walk(id);
             }}
           >
-            <title>{title}</title>
+            <title>{kind === "near" ? title : `${title}, ${kind}`}</title>
             <circle r={kind === "near" ? 15 : 20} style={{ "--hue": tileOf(title).hue } as React.CSSProperties} />
-            <text className="initials" dy="0.36em">
+            <text className="initials" dy="0.36em" aria-hidden="true">
               {tileOf(title).initials}
             </text>
-            <text className="label" dy={kind === "near" ? 29 : 34}>
+            <text className="label" dy={kind === "near" ? 29 : 34} aria-hidden="true">
               {title.length > 20 ? `${title.slice(0, 19)}…` : title}
             </text>
           </g>
