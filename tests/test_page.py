@@ -349,7 +349,7 @@ def test_under_the_hood_tells_how_the_answer_came_about(visit, server):
         expect(row).to_contain_text(f"{shard['row_start']} – {shard['row_stop'] - 1}")
         expect(row).to_contain_text(shard["host"])
         expect(row).to_contain_text("ok")
-    expect(answer).to_contain_text(re.compile(r"shards asked\d(, \d)? of 2"))
+    expect(answer).to_contain_text(re.compile(r"shards asked\d(, \d)? \(there are 2\)"))
     snapshots = page.get_by_role("region", name="Snapshots")
     expect(snapshots).to_contain_text(health["snapshot"])
     expect(snapshots).to_contain_text("serving")

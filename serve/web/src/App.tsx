@@ -180,7 +180,7 @@ export function App() {
               ) : (
                 <section aria-label="Hits" aria-busy={hits.waiting}>
                   <p className="said" role="status">
-                    {!question
+                    {!question || hits.error
                       ? ""
                       : hits.waiting || !hits.value
                         ? "Looking…"
@@ -255,7 +255,7 @@ export function App() {
           trace={hits.trace}
           health={health.value}
           snapshots={listed.value}
-          away={health.error !== undefined}
+          away={error instanceof Unreachable}
         />
       </footer>
     </>

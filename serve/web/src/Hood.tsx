@@ -90,7 +90,7 @@ function LastAnswer({ trace, health }: { trace: Trace; health?: Health }) {
           <dt>shards asked</dt>
           <dd>
             {shards}
-            {trace.shards.length > 0 && health && ` of ${health.shards.length}`}
+            {trace.shards.length > 0 && health && ` (there are ${health.shards.length})`}
           </dd>
         </div>
       </dl>
@@ -200,7 +200,7 @@ function Shards({ health, trace, away }: { health: Health; trace?: Trace; away: 
               </td>
               <td>{formatBytes(bytes)}</td>
               <td>{host ?? "–"}</td>
-              <td>{transport === "local" ? "shared memory" : "actor call"}</td>
+              <td>{transport === "local" ? "memory map" : "actor call"}</td>
               <td className={stateOf(state)}>{stateOf(state)}</td>
             </tr>
           ))}

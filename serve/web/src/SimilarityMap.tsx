@@ -33,11 +33,12 @@ type Bond = SimulationLinkDatum<Placed> & { score: number };
 /** Chosen and visited titles with their neighborhoods; a click on a title walks there. */
 export function SimilarityMap({ state, about, known, remember, walk, home, choose }: Props) {
   const centers = centersOf(state);
+  const narrow = matchMedia("(max-width: 640px)").matches;
   const requests = centers.map((id) => {
     const { filter, exclude_ids } = questionOf({ ...state, seeds: [{ id, liked: true, weight: 1 }] }) ?? {};
     return {
       positive: [id],
-      limit: neighborsOf(centers.length),
+      limit: neighborsOf(centers.length, narrow),
       ...(filter ? { filter } : {}),
       ...(exclude_ids ? { exclude_ids } : {}),
     };
@@ -99,7 +100,7 @@ export function SimilarityMap({ state, about, known, remember, walk, home, choos
 }
 
 const STILL = "(prefers-reduced-motion: reduce)";
-const MARGIN = { x: 70, y: 34 };
+const MARGIN = { x: 56, y: 36 };
 
 interface GraphProps {
   nodes: GraphNode[];
@@ -111,6 +112,7 @@ interface GraphProps {
 function Graph({ nodes, links, focus, walk }: GraphProps) {
   const [watch, width] = useWidth();
   const height = Math.round(Math.min(Math.max(innerHeight - 360, 380), Math.max(width, 380), 640));
+  const longest = width < 600 ? 13 : 20;
   const places = useRef(new Map<string, { x: number; y: number }>());
   const [, setTick] = useState(0);
   const key = JSON.stringify([nodes.map(({ id }) => id), links]);
@@ -139,7 +141,7 @@ function Graph({ nodes, links, focus, walk }: GraphProps) {
     const simulation = forceSimulation(placed)
       .force("link", link)
       .force("charge", forceManyBody().strength(-560))
-      .force("apart", forceCollide(46))
+      .force("apart", forceCollide(width < 600 ? 34 : 46))
       .force("x", forceX(width / 2).strength(0.06))
       .force("y", forceY(height / 2).strength(0.12))
       .on("tick", draw);
@@ -209,7 +211,7 @@ function Graph({ nodes, links, focus, walk }: GraphProps) {
               {tileOf(title).initials}
             </text>
             <text className="label" dy={kind === "near" ? 29 : 34} aria-hidden="true">
-              {title.length > 20 ? `${title.slice(0, 19)}…` : title}
+              {title.length > longest ? `${title.slice(0, longest - 1)}…` : title}
             </text>
           </g>
         ))}

@@ -10,7 +10,8 @@ test("the places visited last come first, and there are not too many", () => {
   expect(centersOf(walked(state, "a"))).toEqual(["a", "c", "b"]);
   const many = Array.from({ length: 20 }, (_, n) => `s${n}`).reduce((now, id) => chosen(now, id, true), emptyState());
   expect(centersOf(many)).toHaveLength(8);
-  expect(neighborsOf(1)).toBeGreaterThan(neighborsOf(8));
+  expect(neighborsOf(1, false)).toBeGreaterThan(neighborsOf(8, false));
+  expect(neighborsOf(1, true)).toBeLessThan(neighborsOf(1, false));
 });
 
 test("one node an item, one link a pair", () => {

@@ -26,8 +26,9 @@ export function centersOf(state: State): string[] {
   return [...new Set(ids)].slice(0, MOST_CENTERS);
 }
 
-/** How many neighbors each of so many centers shows. */
-export const neighborsOf = (centers: number): number => (centers === 1 ? 14 : centers <= 3 ? 8 : 5);
+/** How many neighbors each of so many centers shows, on a narrow screen or a wide one. */
+export const neighborsOf = (centers: number, narrow: boolean): number =>
+  Math.max(2, Math.ceil((centers === 1 ? 14 : centers <= 3 ? 8 : 5) / (narrow ? 2 : 1)));
 
 /** One node an item, one link a pair, whichever end it was found from. */
 export function graphOf(
