@@ -5,6 +5,7 @@ serve      `similar` over HTTP on that store at 1, 8 and 32 connections, by cach
 compute    all pairs of the real titles, and of a generated catalogue of 37,030 items, beside the bare matrix product
 vectors    the best 200 of each of 50,000, 100,000 and 200,000 items by vectors (`--sizes` for others)
 questions  filters, many seeds, diversity, ranking, batches and bulk on the full matrix of the real titles
+page       the page in Chromium: bytes of the first load, from a click to painted hits
 search     titles by the beginnings of their words, 40,000 and a million of them
 reference  a dense store of 37,030 items (`--scale` for a fraction): start, memory, throughput, cold and warm, 20 seeds
 """
@@ -20,7 +21,7 @@ from typing import Any
 
 import ijson
 
-from benchmarks import anime, compute, machine, questions, reference, titles
+from benchmarks import anime, compute, machine, page, questions, reference, titles
 from simshard.shards.store import Store
 
 RESULTS = Path(__file__).parent / "results"
@@ -145,7 +146,9 @@ def main() -> None:
     """Run what was asked for and write one JSON file each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "parts", nargs="*", default=["ingest", "compute", "vectors", "search", "serve", "questions", "reference"]
+        "parts",
+        nargs="*",
+        default=["ingest", "compute", "vectors", "search", "serve", "questions", "page", "reference"],
     )
     parser.add_argument("--scale", type=float, default=1.0, help="fraction of the reference's pairs")
     parser.add_argument("--sizes", type=int, nargs="*", default=[50_000, 100_000, 200_000], help="for vectors")
@@ -166,6 +169,8 @@ def main() -> None:
                 figures["reference size"] = compute.reference_size(folder)
             elif part == "questions":
                 figures = questions.questions(folder)
+            elif part == "page":
+                figures = page.page(folder)
             elif part == "search":
                 figures = titles.search(folder)
             elif part == "vectors":

@@ -27,7 +27,7 @@ def demo(
         store.prune(keep=1)
     url = f"http://127.0.0.1:{port}"
     hint = (
-        "Try:\n"
+        f"Open {url}/ in a browser, or try:\n"
         f"  curl '{url}/v1/items?q=spirited'\n"
         f"  curl '{url}/v1/items/cowboy-bebop/similar?limit=5'\n"
         f"  curl '{url}/v1/recommend' -H 'content-type: application/json' "

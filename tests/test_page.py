@@ -59,11 +59,14 @@ def visit(browser, server):
         return visits[-1].page
 
     begin.visits = visits
-    yield begin
-    for each in visits:
-        assert each.others() == set()
-        assert each.faults == []
-        each.context.close()
+    try:
+        yield begin
+        for each in visits:
+            assert each.others() == set()
+            assert each.faults == []
+    finally:
+        for each in visits:
+            each.context.close()
 
 
 def titles(page):
@@ -106,9 +109,34 @@ def test_titles_are_found_and_chosen_by_keyboard(visit, server):
     assert chips(page) == [("Spirited Away", True), ("Princess Mononoke", True), ("Naruto", False)]
     assert titles(settled(page)) == asked(server, positive=["spirited-away", "princess-mononoke"], negative=["naruto"])
     page.keyboard.type("zzzzz")
-    expect(page.get_by_text("No title has words that begin like this.")).to_be_visible()
+    expect(page.get_by_text("Nothing found")).to_be_visible()
     page.keyboard.press("Escape")
-    expect(page.get_by_text("No title has words")).to_be_hidden()
+    expect(page.get_by_text("Nothing found")).to_be_hidden()
+
+
+def test_enter_waits_for_the_answer_to_what_was_typed(visit):
+    page = visit()
+    box = page.get_by_role("combobox")
+    box.fill("naruto")
+    expect(page.get_by_role("option").first).to_contain_text("Naruto")
+    held = []
+    page.route("**/v1/items*", lambda route: held.append(route))  # noqa: PLW0108
+    box.fill("trigun")
+    box.press("Enter")
+    page.wait_for_timeout(400)
+    assert page.locator(".seed").count() == 0  # not what was found before
+    page.unroute_all()
+    for route in held:
+        route.continue_()
+    expect(page.locator(".seed .name")).to_have_text("Trigun")
+
+
+def test_the_box_takes_what_no_title_can_be(visit):
+    page = visit()
+    page.get_by_role("combobox").fill("x" * 199 + "😀" + "y" * 50)
+    expect(page.get_by_text("Nothing found")).to_be_visible()
+    page.get_by_role("combobox").fill("%&?#+/\\")
+    expect(page.locator(".drop .hint")).to_be_visible()
 
 
 def test_cards_tell_of_each_seed_and_refine_at_once(visit, server):
@@ -145,6 +173,7 @@ def test_cards_tell_of_each_seed_and_refine_at_once(visit, server):
     expect(page.get_by_role("button", name=f"Hide {hidden}", exact=True)).to_have_count(0)
     page.get_by_role("button", name="Show 1 hidden again").click()
     expect(page.get_by_role("button", name="Show 1 hidden again")).to_have_count(0)
+    expect(page.locator("h1")).to_be_focused()  # as the button that had the focus is gone
     page.get_by_role("button", name=f"Like {disliked}", exact=True).click()  # in its chip: liked after all
     expect(page.locator(".seed.liked")).to_have_count(4)
     page.get_by_role("button", name=f"Remove {disliked}").click()
@@ -190,17 +219,40 @@ def test_filters_are_made_from_the_attributes(visit, server):
 
 def test_more_hits_follow_without_a_seam(visit, server):
     page = settled(visit(CHOSEN))
-    page.get_by_role("button", name="More").click()
+    page.get_by_role("button", name="24 more").click()
     expect(page.locator(".card")).to_have_count(48)
-    page.get_by_role("button", name="More").click()
+    expect(page.locator(".card").nth(24).locator("a")).to_be_focused()
+    page.get_by_role("button", name="24 more").click()
     expect(page.locator(".card")).to_have_count(72)
     assert titles(page) == asked(server, **QUESTION, limit=72)
     page.get_by_label("Diversity").fill("0.5")
     expect(page.locator(".card")).to_have_count(24)
     assert titles(settled(page)) == asked(server, **QUESTION, diversity=0.5)
-    page.get_by_role("button", name="More").click()
+    page.get_by_role("button", name="24 more").click()
     expect(page.locator(".card")).to_have_count(48)
     assert titles(settled(page)) == asked(server, **QUESTION, diversity=0.5, limit=48)
+
+
+def test_the_last_page_ends_and_one_of_a_snapshot_that_is_gone_begins_anew(visit, server):
+    page = settled(visit("?like=naruto&is.type=Movie"))
+    for shown in (48, 52):
+        page.get_by_role("button", name="24 more").click()
+        expect(page.locator(".card")).to_have_count(shown)
+    expect(page.get_by_role("button", name="24 more")).to_have_count(0)
+    page = settled(visit(CHOSEN))
+
+    def gone(route):
+        if "snapshot" in route.request.post_data_json:
+            route.fulfill(status=409, json={"title": "Snapshot gone", "status": 409, "detail": "not open here"})
+        else:
+            route.continue_()
+
+    page.route("**/v1/recommend", gone)
+    with page.expect_response(lambda answer: answer.ok and answer.url.endswith("/v1/recommend")):
+        page.get_by_role("button", name="24 more").click()
+    expect(page.locator(".card")).to_have_count(24)
+    expect(page.get_by_role("alert")).to_have_count(0)
+    visit.visits[-1].faults.clear()  # the browser tells of the 409
 
 
 def test_a_shared_link_restores_all_and_back_undoes(visit):
@@ -250,6 +302,12 @@ def test_a_server_that_is_down_is_told_and_awaited(visit, server):
         expect(alert).to_be_visible()
         relay.open()
         expect(alert).to_have_count(0)
+        relay.close()
+        page.get_by_role("button", name="24 more").click()
+        expect(alert).to_contain_text("The server does not answer.")
+        relay.open()
+        expect(page.locator(".card")).to_have_count(48)
+        expect(alert).to_have_count(0)
         assert chips(page)[-1] == (first, True)
         assert first not in titles(settled(page))
         visit.visits[-1].faults.clear()  # the browser tells of refused connections
@@ -265,6 +323,7 @@ def test_a_server_that_is_down_at_first_is_awaited_too(visit, server):
         page.route("**/v1/**", lambda route: route.fulfill(status=503, json=starting))
         page.route("**/healthz", lambda route: route.fulfill(status=503, json={"problem": starting["detail"]}))
         page.reload()
+        expect(page.get_by_role("alert")).to_contain_text("The server cannot answer just now.")
         expect(page.get_by_role("alert")).to_contain_text("It says: no snapshot is open yet.")
         page.unroute_all()
         expect(page.get_by_role("alert")).to_have_count(0)
@@ -317,6 +376,7 @@ def test_the_map_is_walked_by_click_and_key(visit):
     expect(page.locator(".bonds line").nth(10)).to_be_attached()
     widths = {float(line.get_attribute("stroke-width")) for line in page.locator(".bonds line").all()}
     assert min(widths) == 1 and max(widths) == 7 and len(widths) > 5
+    page.locator("svg[role=group]").evaluate("svg => { window.drawn = svg }")
     page.wait_for_timeout(1500)  # until the drawing rests
     page.get_by_role("button", name="My Neighbor Totoro").click()
     expect(page.locator(".looked b")).to_have_text("My Neighbor Totoro")
@@ -325,6 +385,8 @@ def test_the_map_is_walked_by_click_and_key(visit):
     name = node.locator("title").text_content()
     node.focus()
     page.keyboard.press("Enter")
+    expect(page.locator(".node.focus")).to_be_focused()
+    assert page.locator("svg[role=group]").evaluate("svg => svg === window.drawn")  # moved on, not drawn anew
     expect(page.locator(".looked b")).to_have_text(name)
     expect(page.get_by_role("list", name="The way here").locator("li")).to_have_text(["My Neighbor Totoro", name])
     page.get_by_role("button", name="Like", exact=True).click()
@@ -333,6 +395,15 @@ def test_the_map_is_walked_by_click_and_key(visit):
     expect(page.locator(".trail")).to_have_count(0)
     page.go_back()
     expect(page.locator(".trail li")).to_have_count(2)
+
+
+def test_the_map_rests_where_motion_is_unwanted(visit):
+    page = visit(f"{CHOSEN}&view=map", reduced_motion="reduce")
+    expect(page.locator(".node").nth(10)).to_be_attached()
+    where = "[...document.querySelectorAll('.node')].map((node) => node.getAttribute('transform')).join()"
+    before = page.evaluate(where)
+    page.wait_for_timeout(300)
+    assert page.evaluate(where) == before
 
 
 def test_under_the_hood_tells_how_the_answer_came_about(visit, server):
@@ -353,7 +424,9 @@ def test_under_the_hood_tells_how_the_answer_came_about(visit, server):
     snapshots = page.get_by_role("region", name="Snapshots")
     expect(snapshots).to_contain_text(health["snapshot"])
     expect(snapshots).to_contain_text("serving")
-    expect(answer.get_by_label("The same request for a shell")).to_have_value(re.compile(f"curl '{server.url}/v1/recommend'"))
+    expect(answer.get_by_label("The same request for a shell")).to_have_value(
+        re.compile(f"curl '{server.url}/v1/recommend'")
+    )
     page.reload()
     expect(answer).to_contain_text("memory: kept by this replica")
     expect(answer).to_contain_text("none: the answer was kept")
@@ -405,21 +478,23 @@ def test_focus_goes_through_the_page_in_reading_order(visit):
     for _ in range(7):
         page.keyboard.press("Tab")
         order.append(page.evaluate("document.activeElement.ariaLabel || document.activeElement.textContent"))
-    assert order[:3] == ["Skip to the hits", "simshard: start", "Find a title"]
+    assert order[:3] == ["Skip to the content", "simshard: start", "Find a title"]
     assert order[-2:] == ["Like Spirited Away", "Remove Spirited Away"]
 
 
 def test_a_server_with_a_key_asks_for_it(visit, cluster, store):
-    server = joined(cluster, store, "locked", SIMSHARD_API_KEY="open sesame")
+    server = joined(cluster, store, "locked", SIMSHARD_API_KEY="open-sesame")
     try:
         page = visit(url=f"{server.url}/{CHOSEN}")
-        for key in ("wrong", "open sesame"):
-            expect(page.get_by_text("This server asks for its API key.")).to_be_visible()
+        for key, told in {"wrong": "asks for its API key", "open-sesame": "does not take this key"}.items():
+            expect(page.get_by_role("alert")).to_contain_text(told)
             assert page.locator(".card h3").count() == 0
-            page.get_by_label("API key").fill(key)
+            page.get_by_label("API key").fill("“quoted”")
+            expect(page.get_by_role("button", name="Go on")).to_be_disabled()
+            page.get_by_label("API key").fill(f" {key} ")
             page.get_by_role("button", name="Go on").click()
         expect(page.locator(".card h3")).to_have_count(24)
-        expect(page.get_by_text("This server asks for its API key.")).to_have_count(0)
+        expect(page.get_by_role("alert")).to_have_count(0)
         assert "sesame" not in page.url
         visit.visits[-1].faults.clear()  # the browser tells of each 401
     finally:

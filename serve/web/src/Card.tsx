@@ -1,8 +1,9 @@
+import { memo } from "react";
 import type { Attributes, Hit } from "./api";
 import { Bar } from "./Bar";
 import { factsOf, imageOf, tagsOf, titleOf } from "./format";
 import { Icon } from "./icons";
-import type { Seed } from "./state";
+import { chosen, emptyState, formatState, type Seed } from "./state";
 import { Tile } from "./Tile";
 
 const TAGS = 5;
@@ -11,23 +12,28 @@ interface Props {
   hit: Hit;
   about?: Attributes;
   seeds: Seed[];
+  /** The titles of the seeds. */
+  names: string[];
   scale: number;
-  nameOf: (id: string) => string;
-  hrefOf: (id: string) => string;
+  acts: Acts;
+}
+
+/** What a card does; always the same functions, so that it need not be drawn again. */
+export interface Acts {
   begin: (id: string) => void;
   choose: (id: string, liked: boolean) => void;
   hide: (id: string) => void;
 }
 
 /** One hit, and what can be said to it. */
-export function Card({ hit, about, seeds, scale, nameOf, hrefOf, begin, choose, hide }: Props) {
+export const Card = memo(function Card({ hit, about, seeds, names, scale, acts }: Props) {
   const id = String(hit.id);
   const title = titleOf(hit);
   const tags = tagsOf(hit);
   const actions = [
-    ["like", `Like ${title}`, () => choose(id, true)],
-    ["dislike", `Dislike ${title}`, () => choose(id, false)],
-    ["hide", `Hide ${title}`, () => hide(id)],
+    ["like", `Like ${title}`, () => acts.choose(id, true)],
+    ["dislike", `Dislike ${title}`, () => acts.choose(id, false)],
+    ["hide", `Hide ${title}`, () => acts.hide(id)],
   ] as const;
   return (
     <li className="card">
@@ -35,12 +41,12 @@ export function Card({ hit, about, seeds, scale, nameOf, hrefOf, begin, choose, 
       <div className="words">
         <h3>
           <a
-            href={hrefOf(id)}
+            href={`?${formatState(chosen(emptyState(), id, true))}`}
             title="Begin anew with this title"
             onClick={(event) => {
               if (event.ctrlKey || event.metaKey || event.shiftKey) return;
               event.preventDefault();
-              begin(id);
+              acts.begin(id);
             }}
           >
             {title}
@@ -48,7 +54,7 @@ export function Card({ hit, about, seeds, scale, nameOf, hrefOf, begin, choose, 
         </h3>
         <p className="facts">{factsOf(hit, about).join(" · ")}</p>
       </div>
-      <Bar hit={hit} seeds={seeds} scale={scale} nameOf={nameOf} />
+      <Bar hit={hit} seeds={seeds} names={names} scale={scale} />
       {tags.length > 0 && (
         <ul className="tags" aria-label="Tags">
           {tags.slice(0, TAGS).map((tag) => (
@@ -66,4 +72,4 @@ export function Card({ hit, about, seeds, scale, nameOf, hrefOf, begin, choose, 
       </div>
     </li>
   );
-}
+});

@@ -1,6 +1,6 @@
-import { useId, useState } from "react";
+import { memo, useId, useState } from "react";
 import { type Facet, stepOf } from "./facets";
-import { formatNumber, nameOf } from "./format";
+import { formatNumber, wordsOf } from "./format";
 import { bounded, type Filters as Chosen, countFilters, noFilters, type Range, toggled } from "./state";
 
 interface Props {
@@ -10,7 +10,7 @@ interface Props {
 }
 
 /** Filters made from the attributes that there are. */
-export function Filters({ facets, filters, change }: Props) {
+export const Filters = memo(function Filters({ facets, filters, change }: Props) {
   const active = countFilters(filters);
   return (
     <div className="filters">
@@ -24,7 +24,7 @@ export function Filters({ facets, filters, change }: Props) {
       </div>
       {facets.map((facet) => (
         <fieldset key={facet.name}>
-          <legend>{nameOf(facet.name)}</legend>
+          <legend>{wordsOf(facet.name)}</legend>
           {facet.kind === "range" ? (
             <Between
               facet={facet}
@@ -40,7 +40,7 @@ export function Filters({ facets, filters, change }: Props) {
       ))}
     </div>
   );
-}
+});
 
 interface Part {
   facet: Facet;
@@ -69,7 +69,7 @@ function Choices({ facet: { name, values }, filters, change }: Part) {
 const SHOWN = 10;
 
 /** Of many values: the chosen ones, the most frequent ones, and a box that finds the others. */
-function Tags({ facet: { name, list, values }, filters, change }: Part) {
+function Tags({ facet: { name, list, more, values }, filters, change }: Part) {
   const [text, setText] = useState("");
   const id = useId();
   const wanted = list ? "has" : "is";
@@ -86,24 +86,27 @@ function Tags({ facet: { name, list, values }, filters, change }: Part) {
   const shown = [...yes, ...no, ...rest.slice(0, SHOWN)];
   return (
     <>
-      {values.length > SHOWN && (
+      {(more || values.length > SHOWN) && (
         <input
           type="text"
           className="find"
-          aria-label={`Find in ${nameOf(name)}`}
+          aria-label={`Find in ${wordsOf(name)}`}
           aria-controls={id}
-          placeholder={`Find in ${nameOf(name)}…`}
+          placeholder={`Find in ${wordsOf(name)}…`}
           value={text}
           onChange={(event) => setText(event.target.value)}
           onKeyDown={(event) => {
+            if (event.nativeEvent.isComposing) return;
             if (event.key === "Escape") setText("");
-            else if (event.key === "Enter" && text.trim() && rest[0] !== undefined) {
-              turn(rest[0]);
+            else if (event.key === "Enter" && text.trim()) {
+              const value = rest[0] ?? (more && !yes.includes(text.trim()) ? text.trim() : undefined);
+              if (value !== undefined) turn(value);
               setText("");
             }
           }}
         />
       )}
+      {more && text.trim() !== "" && !rest.length && <p className="hint">A rarer one: type it whole, then Enter.</p>}
       <ul className="tags choose" id={id}>
         {shown.map((value) => {
           const state = yes.includes(value) ? "yes" : no.includes(value) ? "no" : "off";
@@ -136,7 +139,8 @@ function Between({ facet, range, set }: { facet: Facet; range: Range; set: (rang
   const thumb = (end: "min" | "max", value: number) => (
     <input
       type="range"
-      aria-label={`${end === "min" ? "Least" : "Most"} ${nameOf(name)}`}
+      className={end === "min" && low > (least + most) / 2 ? "above" : ""}
+      aria-label={`${end === "min" ? "Least" : "Most"} ${wordsOf(name)}`}
       aria-valuetext={formatPlain(name, value)}
       min={least}
       max={most}
@@ -145,7 +149,7 @@ function Between({ facet, range, set }: { facet: Facet; range: Range; set: (rang
       onChange={(event) => {
         const given = event.target.valueAsNumber;
         if (end === "min") set({ ...range, min: given <= least ? undefined : Math.min(given, high) });
-        else set({ ...range, max: given >= most - step / 2 ? undefined : Math.max(given, low) });
+        else set({ ...range, max: given + step > most ? undefined : Math.max(given, low) });
       }}
     />
   );

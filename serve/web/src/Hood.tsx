@@ -1,5 +1,5 @@
 import { useEffect, useState } from "react";
-import type { Health, Snapshots, Trace } from "./api";
+import { getKey, type Health, type Snapshots, type Trace } from "./api";
 import { count, formatAge, formatBytes, formatMs } from "./format";
 import { Icon } from "./icons";
 
@@ -9,6 +9,7 @@ interface Props {
   trace?: Trace;
   health?: Health;
   snapshots?: Snapshots;
+  listError?: Error;
   away: boolean;
 }
 
@@ -20,7 +21,7 @@ const CACHE: Record<string, string> = {
 };
 
 /** For engineers: how the last answer came about, which snapshot it is of, and how the shards are. */
-export function Hood({ open, toggle, trace, health, snapshots, away }: Props) {
+export function Hood({ open, toggle, trace, health, snapshots, listError, away }: Props) {
   return (
     <details className="hood" open={open} onToggle={(event) => toggle(event.currentTarget.open)}>
       <summary>
@@ -40,6 +41,7 @@ export function Hood({ open, toggle, trace, health, snapshots, away }: Props) {
           <section aria-label="Snapshots">
             <h2>Snapshots</h2>
             {snapshots && <SnapshotList {...snapshots} />}
+            {listError && <p className="hint">They cannot be listed: {listError.message || "no answer"}.</p>}
           </section>
           <section aria-label="Shards">
             <h2>Shards</h2>
@@ -103,7 +105,8 @@ function LastAnswer({ trace, health }: { trace: Trace; health?: Health }) {
 function Curl({ trace }: { trace: Trace }) {
   const [copied, setCopied] = useState(false);
   const body = JSON.stringify(trace.body).replaceAll("'", "'\\''");
-  const line = `curl '${new URL(trace.path, document.baseURI)}' -H 'content-type: application/json' -d '${body}'`;
+  const key = getKey() && ' -H "Authorization: Bearer $SIMSHARD_API_KEY"';
+  const line = `curl '${new URL(trace.path, document.baseURI)}'${key} -H 'content-type: application/json' -d '${body}'`;
   useEffect(() => {
     if (!copied) return;
     const timer = setTimeout(() => setCopied(false), 1500);
@@ -112,9 +115,19 @@ function Curl({ trace }: { trace: Trace }) {
   return (
     <div className="curl">
       <input type="text" aria-label="The same request for a shell" readOnly value={line} />
-      <button type="button" onClick={() => navigator.clipboard?.writeText(line).then(() => setCopied(true))}>
-        <Icon name="link" /> {copied ? "Copied" : "Copy"}
-      </button>
+      {navigator.clipboard && (
+        <button
+          type="button"
+          onClick={() =>
+            navigator.clipboard.writeText(line).then(
+              () => setCopied(true),
+              () => {},
+            )
+          }
+        >
+          <Icon name="link" /> {copied ? "Copied" : "Copy"}
+        </button>
+      )}
     </div>
   );
 }
@@ -136,7 +149,7 @@ function SnapshotList({ serving, active, open, snapshots }: Snapshots) {
         </tr>
       </thead>
       <tbody>
-        {snapshots.toReversed().map(({ name, created, items, pairs, bytes, encoding }) => (
+        {[...snapshots].reverse().map(({ name, created, items, pairs, bytes, encoding }) => (
           <tr
             key={name}
             className={name === serving ? "serving" : ""}

@@ -1,5 +1,5 @@
 import { useState } from "react";
-import { isLocked, Refused, setKey, Unreachable } from "./api";
+import { getKey, isKey, isLocked, Refused, setKey, Unreachable } from "./api";
 
 interface Props {
   error?: Error;
@@ -12,11 +12,11 @@ export function Notice({ error, failedShards, retry }: Props) {
   if (error instanceof Unreachable)
     return (
       <div className="notice bad" role="alert">
-        <b>The server does not answer.</b>
+        <b>{error.message ? "The server cannot answer just now." : "The server does not answer."}</b>
         <p>
-          {error.message === "no answer"
-            ? `Nothing came back from ${location.host}. Is simshard running? `
-            : `It says: ${error.message}. `}
+          {error.message
+            ? `It says: ${error.message}. `
+            : `Nothing came back from ${location.host}. Is simshard running? `}
           This page tries again by itself and goes on where you are.
         </p>
         <button type="button" onClick={retry}>
@@ -67,21 +67,23 @@ export function Notice({ error, failedShards, retry }: Props) {
 
 function KeyForm() {
   const [key, set] = useState("");
+  const given = key.trim();
   return (
     <form
       className="notice"
       onSubmit={(event) => {
         event.preventDefault();
-        setKey(key.trim());
+        setKey(given);
         location.reload(); // the address holds where one was
       }}
     >
-      <b>This server asks for its API key.</b>
+      <b role="alert">{getKey() ? "The server does not take this key." : "This server asks for its API key."}</b>
       <p>It stays in this tab and goes to this server only.</p>
       <label>
         API key <input type="password" autoComplete="off" value={key} onChange={(event) => set(event.target.value)} />
       </label>
-      <button type="submit" disabled={!key.trim()}>
+      {given !== "" && !isKey(given) && <p>There are letters in it that no key has: was it copied whole?</p>}
+      <button type="submit" disabled={!isKey(given)}>
         Go on
       </button>
     </form>

@@ -10,23 +10,30 @@ interface Props {
   pick: (item: Item, liked: boolean) => void;
 }
 
+const LONGEST = 200;
+
 /** A box that finds titles while one types: arrows, Enter, Escape, as the ARIA combobox pattern has it. */
 export function Search({ about, pick }: Props) {
   const [text, setText] = useState("");
   const [open, setOpen] = useState(false);
   const [active, setActive] = useState(0);
-  const rested = useRested(text.trim(), 100);
+  /** Enter was pressed before the answer came: whether it likes. */
+  const [entered, setEntered] = useState<boolean>();
+  const words = [...text.trim()].slice(0, LONGEST).join("");
+  const rested = useRested(words, 100);
   const list = useId();
   const box = useRef<HTMLInputElement>(null);
   const found = useAsked<{ items: Item[]; total: number }>(rested || undefined, (signal) =>
-    ask(`v1/items?limit=8&q=${encodeURIComponent(rested.slice(0, 200))}`, signal),
+    ask(`v1/items?limit=8&q=${encodeURIComponent(rested)}`, signal),
   );
-  const items = rested && text.trim() ? (found.value?.items ?? []) : [];
-  const shown = open && text.trim() !== "" && (found.value !== undefined || found.error !== undefined);
+  const fresh = rested === words && !found.waiting && !found.error;
+  const items = words && rested ? (found.value?.items ?? []) : [];
+  const shown = open && words !== "" && (found.value !== undefined || found.error !== undefined);
 
   useEffect(() => {
     const focus = (event: KeyboardEvent) => {
-      const typing = event.target instanceof HTMLElement && event.target.closest("input, textarea, select");
+      const writing = "textarea, select, input:not([type=range], [type=checkbox])";
+      const typing = event.target instanceof HTMLElement && event.target.closest(writing);
       if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
       event.preventDefault();
       box.current?.focus();
@@ -38,6 +45,17 @@ export function Search({ about, pick }: Props) {
   // biome-ignore lint/correctness/useExhaustiveDependencies: another list begins at its first entry
   useEffect(() => setActive(0), [found.value]);
 
+  // biome-ignore lint/correctness/useExhaustiveDependencies: what was entered waits for a fresh list
+  useEffect(() => {
+    if (entered === undefined || !fresh) return;
+    setEntered(undefined);
+    choose(items[0], entered);
+  }, [entered, fresh]);
+
+  useEffect(() => {
+    document.getElementById(`${list}-${active}`)?.scrollIntoView({ block: "nearest" });
+  }, [list, active]);
+
   function choose(item: Item | undefined, liked: boolean) {
     if (!item) return;
     pick(item, liked);
@@ -46,14 +64,16 @@ export function Search({ about, pick }: Props) {
   }
 
   function onKeyDown(event: React.KeyboardEvent) {
+    if (event.nativeEvent.isComposing) return;
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step) {
       event.preventDefault();
+      if (shown && items.length) setActive((active + step + items.length) % items.length);
       setOpen(true);
-      if (items.length) setActive((active + step + items.length) % items.length);
     } else if (event.key === "Enter") {
       event.preventDefault();
-      if (shown && rested === text.trim()) choose(items[active], !event.shiftKey);
+      if (shown && fresh) choose(items[active], !event.shiftKey);
+      else if (words) setEntered(!event.shiftKey);
     } else if (event.key === "Escape") {
       if (shown) setOpen(false);
       else setText("");
@@ -78,6 +98,7 @@ export function Search({ about, pick }: Props) {
         value={text}
         onChange={(event) => {
           setText(event.target.value);
+          setEntered(undefined);
           setOpen(true);
         }}
         onFocus={() => setOpen(true)}
@@ -112,7 +133,7 @@ export function Search({ about, pick }: Props) {
             ? "Titles cannot be searched right now."
             : items.length
               ? `${found.value?.total.toLocaleString("en")} found · Enter likes, Shift+Enter dislikes`
-              : "No title has words that begin like this."}
+              : "Nothing found: titles are found by how their words begin, items also by their whole id."}
         </p>
       </div>
     </search>

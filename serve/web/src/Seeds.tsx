@@ -5,14 +5,16 @@ import type { Seed } from "./state";
 
 interface Props {
   seeds: Seed[];
-  known: ReadonlyMap<string, Item | null>;
+  known: ReadonlyMap<string, Item>;
+  /** Ids that the catalogue does not have. */
+  missing: string[];
   like: (id: string, liked: boolean) => void;
   weigh: (id: string, weight: number) => void;
   drop: (id: string) => void;
 }
 
 /** The chosen titles, each with its color, liked or disliked, and its weight. */
-export function Seeds({ seeds, known, like, weigh, drop }: Props) {
+export function Seeds({ seeds, known, missing, like, weigh, drop }: Props) {
   return (
     <ul className="seeds" aria-label="Chosen titles">
       {seeds.map(({ id, liked, weight }, place) => {
@@ -33,9 +35,9 @@ export function Seeds({ seeds, known, like, weigh, drop }: Props) {
             </button>
             <span className="name" title={title}>
               {title}
-              {item === null && <em> not in this catalogue</em>}
+              {missing.includes(id) && <em> not in this catalogue</em>}
             </span>
-            {seeds.length > 1 && (
+            {(seeds.length > 1 || weight !== 1) && (
               <label className="weight" title="Weight">
                 <input
                   type="range"

@@ -14,13 +14,14 @@ import { factsOf, formatScore, tileOf, titleOf } from "./format";
 import { centersOf, type GraphLink, type GraphNode, graphOf, neighborsOf } from "./graph";
 import { useAsked, useWidth } from "./hooks";
 import { Icon } from "./icons";
+import { Notice } from "./Notice";
 import { questionOf } from "./question";
 import type { State } from "./state";
 
 interface Props {
   state: State;
   about?: Attributes;
-  known: ReadonlyMap<string, Item | null>;
+  known: ReadonlyMap<string, Item>;
   remember: (items: Item[]) => void;
   walk: (id: string) => void;
   home: () => void;
@@ -43,19 +44,22 @@ export function SimilarityMap({ state, about, known, remember, walk, home, choos
       ...(exclude_ids ? { exclude_ids } : {}),
     };
   });
-  const asked = useAsked<{ responses: Partial<Answer>[] }>(
+  const asked = useAsked<{ centers: string[]; responses: (Partial<Answer> & { detail?: string })[] }>(
     requests.length ? JSON.stringify(requests) : undefined,
     async (signal) => {
-      const result = await ask<{ responses: Partial<Answer>[] }>("v1/recommend/batch", signal, { requests });
-      remember(result.answer.responses.flatMap(({ hits }) => hits ?? []));
-      return result;
+      const body = { requests };
+      const { answer, trace } = await ask<{ responses: Partial<Answer>[] }>("v1/recommend/batch", signal, body);
+      remember(answer.responses.flatMap(({ hits }) => hits ?? []));
+      return { answer: { ...answer, centers }, trace };
     },
   );
+  // What is shown is of the centers that it was asked for, while others are awaited.
   const answers = asked.value?.responses.map(({ hits }) => hits ?? []);
-  const items = new Map([...known].flatMap(([id, item]) => (item ? [[id, item] as const] : [])));
-  const graph = answers?.length === centers.length ? graphOf(state, centers, answers, items) : undefined;
+  const graph = answers && graphOf(state, asked.value?.centers ?? [], answers, known);
+  const refused = asked.value?.responses.find(({ detail }) => detail)?.detail;
+  const failed = [...new Set(asked.value?.responses.flatMap(({ failed_shards }) => failed_shards ?? []))];
   const focus = state.walk.at(-1) ?? centers[0] ?? "";
-  const looked = items.get(focus);
+  const looked = known.get(focus);
   const seed = state.seeds.find(({ id }) => id === focus);
 
   return (
@@ -80,7 +84,7 @@ export function SimilarityMap({ state, about, known, remember, walk, home, choos
       {state.walk.length > 0 && (
         <ol className="trail" aria-label="The way here">
           {state.walk.map((id) => {
-            const item = items.get(id);
+            const item = known.get(id);
             return (
               <li key={id}>
                 <button type="button" className="plain" onClick={() => walk(id)}>
@@ -91,9 +95,13 @@ export function SimilarityMap({ state, about, known, remember, walk, home, choos
           })}
         </ol>
       )}
+      <Notice error={asked.error} failedShards={failed} retry={asked.retry} />
       {graph && <Graph {...graph} focus={focus} walk={walk} />}
-      {graph && !graph.links.length && <p className="empty">Nothing is near: no neighbor passes the filters.</p>}
-      {!graph && <p className="empty">{asked.error ? asked.error.message : "Drawing the neighborhood…"}</p>}
+      {refused && <p className="empty">{refused}</p>}
+      {graph && !refused && !graph.links.length && (
+        <p className="empty">Nothing is near: no neighbor passes the filters.</p>
+      )}
+      {!graph && !asked.error && <p className="empty">Drawing the neighborhood…</p>}
       <p className="hint">Thickness is the score. Click a title to walk there.</p>
     </section>
   );
@@ -176,7 +184,7 @@ function Graph({ nodes, links, focus, walk }: GraphProps) {
             const near = a.id === focus || b.id === focus;
             return (
               <line
-                key={`${a.id} ${b.id}`}
+                key={JSON.stringify([a.id, b.id])}
                 className={near ? "near" : ""}
                 x1={a.x}
                 y1={a.y}

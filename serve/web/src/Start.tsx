@@ -13,10 +13,10 @@ export function Start({
   pick,
 }: {
   about?: Attributes;
-  snapshot?: string | null;
+  snapshot?: string;
   pick: (item: Item) => void;
 }) {
-  const found = useAsked<{ items: Item[]; total: number }>(snapshot ?? undefined, (signal) =>
+  const found = useAsked<{ items: Item[]; total: number }>(snapshot, (signal) =>
     ask(`v1/items?limit=${LOOKED_AT}`, signal),
   );
   const items = found.value?.items ?? [];
@@ -29,7 +29,8 @@ export function Start({
         See what goes with them, and why.
       </h1>
       <p>
-        {found.value ? `${count(found.value.total, "title")} are ready. ` : ""}Search above, or begin with one of these:
+        {found.value && `${count(found.value.total, "title")} ${found.value.total === 1 ? "is" : "are"} ready. `}
+        {items.length ? "Search above, or begin with one of these:" : "Search above."}
       </p>
       <ul>
         {items

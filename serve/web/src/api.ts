@@ -33,8 +33,9 @@ export interface Attribute {
   type: "string" | "int64" | "float64" | "list<string>";
   present: number;
   distinct: number;
-  min: number | null;
-  max: number | null;
+  /** As text where it is beyond 2^53. */
+  min: number | string | null;
+  max: number | string | null;
   values: { value: string; count: number }[];
 }
 
@@ -108,36 +109,59 @@ export class Refused extends Error {
 /** Whether the server asks for its API key. */
 export const isLocked = (error?: Error): boolean => error instanceof Refused && error.status === 401;
 
-/** No answer of the service: it is down, starting, or away behind a proxy. */
+/** No answer, for now: the service is down, starting, or overloaded; the message is what it says of that, if anything. */
 export class Unreachable extends Error {}
 
 const KEY = "simshard-key";
 const TIMEOUT = 15_000;
+let kept = ""; // where the browser keeps nothing for us
 
-/** The API key of this tab, sent with every request. */
-export const setKey = (key: string): void => sessionStorage.setItem(KEY, key);
+/** The API key of this tab, or "". */
+export function getKey(): string {
+  try {
+    return sessionStorage.getItem(KEY) ?? kept;
+  } catch {
+    return kept;
+  }
+}
+
+/** Send this API key with every request from now on. */
+export function setKey(key: string): void {
+  kept = key;
+  try {
+    sessionStorage.setItem(KEY, key);
+  } catch {
+    // it lasts as long as the page
+  }
+}
+
+/** Whether a header can hold it. */
+export const isKey = (key: string): boolean => /^[\x21-\x7e]+$/.test(key);
 
 /** The answer to a GET, or to a POST of `body`, with its trace. Throws Refused and Unreachable, and AbortError. */
 export async function ask<T>(path: string, signal?: AbortSignal, body?: unknown): Promise<{ answer: T; trace: Trace }> {
-  const key = sessionStorage.getItem(KEY);
+  const key = getKey();
   const headers = {
     ...(key && { authorization: `Bearer ${key}` }),
     ...(body ? { "content-type": "application/json" } : {}),
   };
-  const limit = AbortSignal.timeout(TIMEOUT);
+  const limit = new AbortController();
+  const timer = setTimeout(() => limit.abort(), TIMEOUT);
+  const stop = () => limit.abort();
+  signal?.addEventListener("abort", stop);
   const started = performance.now();
   let response: Response;
   let text: string;
   try {
-    response = await fetch(path, {
-      ...(body ? { method: "POST", body: JSON.stringify(body) } : {}),
-      headers,
-      signal: signal ? AbortSignal.any([signal, limit]) : limit,
-    });
+    const post = body ? { method: "POST", body: JSON.stringify(body) } : {};
+    response = await fetch(path, { ...post, headers, signal: limit.signal });
     text = await response.text();
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new Unreachable("no answer");
+    throw new Unreachable("");
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", stop);
   }
   const waited = performance.now() - started;
   const answer = parsed(text);
@@ -153,9 +177,9 @@ export async function ask<T>(path: string, signal?: AbortSignal, body?: unknown)
     return { answer: answer as T, trace };
   }
   const said = answer as { detail?: string; title?: string; problem?: string } | undefined;
-  if (said?.title === undefined || response.status === 503)
-    throw new Unreachable(said?.detail ?? said?.problem ?? "no answer");
-  throw new Refused(response.status, said.detail ?? said.title);
+  const told = said?.detail ?? said?.problem ?? said?.title ?? "";
+  if (response.status >= 500 || said?.title === undefined) throw new Unreachable(told);
+  throw new Refused(response.status, told);
 }
 
 /** Milliseconds by stage, of a Server-Timing header. */

@@ -65,6 +65,8 @@ test("conditions become the filter of a request", () => {
 
 test("steps are whole for whole numbers, and fine for others", () => {
   const [whole] = facets(attribute({ type: "int64", min: 1963, max: 2024 }));
+  const [large] = facets(attribute({ type: "int64", min: 0, max: 1e9 }));
+  expect(large && stepOf(large)).toBe(1e6);
   const [fine] = facets(attribute({ type: "float64", min: 6.5, max: 9 }));
   expect(whole && stepOf(whole)).toBe(1);
   expect(fine && stepOf(fine)).toBeCloseTo(0.1);

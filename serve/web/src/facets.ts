@@ -10,6 +10,8 @@ export interface Facet {
   /** Whether an item can have many of the values. */
   list: boolean;
   whole: boolean;
+  /** Whether there are more values than those listed. */
+  more: boolean;
   min: number;
   max: number;
   values: { value: string; count: number }[];
@@ -22,13 +24,21 @@ const LONGEST = 60;
 export function facetsOf({ attributes, image }: Attributes): Facet[] {
   const facets = attributes.filter(({ name }) => name !== "title" && name !== image).flatMap(facetOf);
   const order = { choices: 0, range: 1, tags: 2 };
-  return facets.toSorted((a, b) => order[a.kind] - order[b.kind]);
+  return facets.sort((a, b) => order[a.kind] - order[b.kind]);
 }
 
 function facetOf({ name, type, present, distinct, min, max, values }: Attribute): Facet[] {
-  const common = { name, list: type === "list<string>", whole: type === "int64", min: min ?? 0, max: max ?? 0, values };
+  const common = {
+    name,
+    list: type === "list<string>",
+    whole: type === "int64",
+    more: distinct > values.length,
+    min: Number(min),
+    max: Number(max),
+    values,
+  };
   if (type === "int64" || type === "float64")
-    return min !== null && max !== null && min < max ? [{ ...common, kind: "range" }] : [];
+    return min !== null && max !== null && common.min < common.max ? [{ ...common, kind: "range" }] : [];
   const short = values.filter(({ value }) => value.length <= LONGEST && value.trim());
   const telling = distinct > 1 && distinct <= present / 2 && short.length > values.length / 2; // else addresses or texts
   if (common.list) return short.length ? [{ ...common, values: short, kind: "tags" }] : [];
@@ -50,7 +60,8 @@ export function filterOf({ is, range, has, not }: Filters): object | undefined {
   return { ...(must.length && { must }), ...(must_not.length && { must_not }) };
 }
 
-/** A step for a slider over a range: whole numbers, or about a hundredth of it. */
+/** A step for a slider over a range: a power of ten, and some tens or hundreds of them in all. */
 export function stepOf({ whole, min, max }: Facet): number {
-  return whole ? 1 : 10 ** Math.floor(Math.log10((max - min) / 20));
+  const step = 10 ** Math.floor(Math.log10((max - min) / (whole ? 200 : 20)));
+  return whole ? Math.max(1, step) : step;
 }

@@ -1,6 +1,17 @@
 import { expect, test } from "vitest";
 import { parseTiming } from "./api";
-import { count, factsOf, formatAge, formatBytes, formatScore, imageOf, tagsOf, tileOf, titleOf } from "./format";
+import {
+  count,
+  factsOf,
+  formatAge,
+  formatBytes,
+  formatNumber,
+  formatScore,
+  imageOf,
+  tagsOf,
+  tileOf,
+  titleOf,
+} from "./format";
 
 test("a tile is stable, and made of the words that tell", () => {
   expect(tileOf("The Lord of the Rings")).toEqual(tileOf("The Lord of the Rings"));
@@ -25,7 +36,15 @@ test("facts are short, the year first, and never the picture or a text", () => {
       values: [],
     })),
   };
-  const payload = { title: "T", cover: "/a.png", rating: 8.25, kind: "TV", blurb: "x", year: 1999, tags: ["a", "b"] };
+  const payload = {
+    title: "T",
+    cover: "/a.png",
+    rating: 8.25,
+    kind: "TV",
+    blurb: "x",
+    year: 1999,
+    tags: ["a", "b", "a", null],
+  };
   expect(factsOf({ id: 1, payload }, about)).toEqual(["1999", "TV", "rating 8.25"]);
   expect(factsOf({ id: 1, payload }, undefined)).toEqual([]);
   expect(tagsOf({ id: 1, payload })).toEqual(["a", "b"]);
@@ -36,7 +55,7 @@ test("only addresses of pictures are pictures", () => {
   const image = (cover: unknown) => imageOf({ id: 1, payload: { cover } }, "cover");
   for (const good of ["https://x.example/a.png", "/a.png", "./a.png", "data:image/png;base64,AA"])
     expect(image(good)).toBe(good);
-  for (const bad of ["javascript:alert(1)", "//x.example/a", "data:text/html,x", 7, undefined])
+  for (const bad of ["javascript:alert(1)", "//x.example/a", "/\\x.example/a", "data:text/html,x", 7, undefined])
     expect(image(bad)).toBeUndefined();
   expect(imageOf({ id: 1, payload: { cover: "/a.png" } }, null)).toBeUndefined();
 });
@@ -47,7 +66,14 @@ test("numbers, ages and sizes read well", () => {
   expect(formatAge("2026-01-01T22:00:00Z", now)).toBe("2 hours");
   expect(formatAge("2026-01-01T00:00:00Z", now)).toBe("1 day");
   expect(formatAge("2026-01-02T00:00:10Z", now)).toBe("0 s");
-  expect(formatScore(1.47486)).toBe("1.475");
+  expect([1.47486, 0.00004, 0, -0.25, 12345.6].map(formatScore)).toEqual([
+    "1.475",
+    "0.0000400",
+    "0.000",
+    "-0.250",
+    "1.235e+4",
+  ]);
+  expect([0.0012, 1234.5].map(formatNumber)).toEqual(["0.0012", "1,234.5"]);
   expect(count(1, "hit")).toBe("1 hit");
   expect(count(1200, "hit")).toBe("1,200 hits");
 });

@@ -22,7 +22,7 @@ export function factsOf({ payload }: Item, about: Attributes | undefined, most =
     if (name === "title" || name === about?.image || value === undefined) continue;
     if (typeof value === "number") {
       const year = /year/i.test(name) && type === "int64";
-      ranked.push(year ? [0, String(value)] : [3, `${nameOf(name)} ${formatNumber(value)}`]);
+      ranked.push(year ? [0, String(value)] : [3, `${wordsOf(name)} ${formatNumber(value)}`]);
     } else if (typeof value === "string" && value.length <= 40 && distinct <= present / 2) {
       ranked.push([distinct <= 12 ? 1 : 2, value]);
     }
@@ -35,21 +35,27 @@ export function factsOf({ payload }: Item, about: Attributes | undefined, most =
 
 /** The values of an item's lists. */
 export function tagsOf({ payload }: Item): string[] {
-  return Object.values(payload).flatMap((value) => (Array.isArray(value) ? value.map(String) : []));
+  const lists = Object.values(payload).filter(Array.isArray).flat();
+  return [...new Set(lists.filter((each): each is string => typeof each === "string" && each !== ""))];
 }
 
 /** The address of an item's picture, if it is one that can be shown. */
 export function imageOf({ payload }: Item, column: string | null | undefined): string | undefined {
   const value = column ? payload[column] : undefined;
-  return typeof value === "string" && /^(https?:\/\/|\.?\/(?!\/)|data:image\/)/.test(value) ? value : undefined;
+  return typeof value === "string" && /^(https?:\/\/|\.?\/(?![/\\])|data:image\/)/.test(value) ? value : undefined;
 }
 
 /** An attribute's name in words. */
-export const nameOf = (attribute: string): string => attribute.replace(/[_-]+/g, " ");
+export const wordsOf = (attribute: string): string => attribute.replace(/[_-]+/g, " ");
 
-export const formatNumber = (value: number): string => value.toLocaleString("en", { maximumFractionDigits: 2 });
+/** Whether a number is too small for a few decimals. */
+const isTiny = (value: number): boolean => value !== 0 && Math.abs(value) < 0.01;
 
-export const formatScore = (score: number): string => (Math.abs(score) < 100 ? score.toFixed(3) : score.toPrecision(4));
+export const formatNumber = (value: number): string =>
+  isTiny(value) ? value.toPrecision(2) : value.toLocaleString("en", { maximumFractionDigits: 2 });
+
+export const formatScore = (score: number): string =>
+  isTiny(score) ? score.toPrecision(3) : Math.abs(score) < 100 ? score.toFixed(3) : score.toPrecision(4);
 
 export const formatMs = (ms: number): string => `${ms < 10 ? ms.toFixed(2) : ms.toFixed(0)} ms`;
 

@@ -37,5 +37,6 @@ test("segments keep the order of the seeds, and add up to the score", () => {
   expect(taken).toEqual([{ seed: 2, value: 0.25 }]);
   expect(sum(added) - sum(taken)).toBe(1.25);
   expect(scaleOf([{ score: 1.25, explain }, { score: 0.2 }])).toBe(1.5);
-  expect(scaleOf([{ score: 0.2 }, { score: null }])).toBe(1);
+  expect(scaleOf([{ score: 0.02 }, { score: -0.5 }, { score: null }])).toBe(0.5);
+  expect(scaleOf([])).toBeGreaterThan(0);
 });

@@ -26,9 +26,12 @@ export function questionOf(state: State): Record<string, unknown> | undefined {
 /** The next page behind `known` hits. Diversity orders a whole answer, so there all are asked for again. */
 export function pageOf(question: Record<string, unknown>, known: number): Record<string, unknown> {
   return question.diversity
-    ? { ...question, limit: Math.min(known + PAGE, 1000) }
+    ? { ...question, limit: Math.min(known + PAGE, endOf(question)) }
     : { ...question, offset: known, limit: PAGE };
 }
+
+/** How many hits there can be at most. */
+export const endOf = (question: Record<string, unknown>): number => (question.diversity ? 1000 : 10_000);
 
 export interface Segment {
   /** Place of the seed among the chosen ones: its color. */
@@ -48,10 +51,11 @@ export function segmentsOf(explain: Contribution[], seeds: Seed[]): { added: Seg
 
 export const sum = (segments: Segment[]): number => segments.reduce((total, { value }) => total + value, 0);
 
-/** What a full bar stands for: the largest sum of what is added, and at least a perfect similarity of 1. */
+/** What a full bar stands for: the most that is added, or taken, of any hit. */
 export function scaleOf(hits: { score: number | null; explain?: Contribution[] }[]): number {
-  const sums = hits.map(({ score, explain }) =>
-    explain?.length ? explain.reduce((total, line) => total + Math.max(line.contribution, 0), 0) : (score ?? 0),
-  );
-  return Math.max(1, ...sums);
+  const sizes = hits.flatMap(({ score, explain }) => {
+    const lines = explain?.map(({ contribution }) => contribution) ?? [score ?? 0];
+    return [lines.reduce((total, each) => total + Math.max(each, 0), 0), -Math.min(0, ...lines)];
+  });
+  return Math.max(...sizes, Number.MIN_VALUE);
 }

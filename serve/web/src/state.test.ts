@@ -48,6 +48,7 @@ test("what an address cannot mean is left out", () => {
   expect(state).toEqual({
     ...emptyState(),
     seeds: [
+      { id: "a", liked: true, weight: 0.01 },
       { id: "1e9*b", liked: true, weight: 1 },
       { id: "c", liked: true, weight: 1 },
     ],

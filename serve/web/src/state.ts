@@ -32,6 +32,7 @@ export interface State {
 }
 
 export const MAX_SEEDS = 256;
+const MAX_HIDDEN = 300; // an address has to fit into a server's buffer
 const WEIGHTED = /^(\d+(?:\.\d+)?)\*(.+)$/s;
 
 export const noFilters = (): Filters => ({ is: new Map(), range: new Map(), has: new Map(), not: new Map() });
@@ -107,7 +108,7 @@ export function dropped(state: State, id: string): State {
 }
 
 export function hid(state: State, id: string): State {
-  return { ...dropped(state, id), hidden: added(state.hidden, id) };
+  return { ...dropped(state, id), hidden: added(state.hidden, id).slice(-MAX_HIDDEN) };
 }
 
 /** Walk the map to an item; one that was visited before cuts the way back to it. */
@@ -147,10 +148,9 @@ function split(name: string): [string, string] {
 
 function addSeed(state: State, text: string, liked: boolean): void {
   const [, number, rest] = WEIGHTED.exec(text) ?? [];
-  const weight = Number(number ?? 1);
+  const weight = clamp(Number(number ?? 1), 0.01, 100);
   const id = rest ?? text;
-  if (weight > 0 && Number.isFinite(weight) && state.seeds.length < MAX_SEEDS && !state.seeds.some((s) => s.id === id))
-    state.seeds.push({ id, liked, weight });
+  if (state.seeds.length < MAX_SEEDS && !state.seeds.some((s) => s.id === id)) state.seeds.push({ id, liked, weight });
 }
 
 const added = (list: string[], value: string): string[] => (list.includes(value) ? list : [...list, value]);
