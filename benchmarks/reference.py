@@ -14,6 +14,7 @@ from simshard.ingest.writing import shard_name
 from simshard.shards.format import BATCH_ROWS, MISSING, ShardWriter, dense_batch
 from simshard.shards.items import write_items
 from simshard.shards.manifest import Manifest, ShardInfo
+from simshard.shards.payloads import write_payloads
 from simshard.shards.store import Store
 from simshard.shards.titles import write_titles
 
@@ -76,6 +77,7 @@ def write_store(root: Path, items: int, shards: int = 2) -> Store:
                 batch_rows=BATCH_ROWS,
                 items_file=write_items(staging.folder, pa.array(range(items), pa.int64()), {"title": titles}),
                 titles_file=write_titles(staging.folder, titles),
+                payloads_file=write_payloads(staging.folder, {"title": titles}),
                 shards=tuple(info for info, _ in written),
                 source={"generated": "benchmarks.reference"},
                 options={},

@@ -45,7 +45,12 @@ def serve(
         float, typer.Option(min=0, help="Seconds that a replaced snapshot can still be asked (`snapshot`).")
     ] = 60.0,
     image: Annotated[
-        str | None, typer.Option(help="Attribute that holds the address of each item's picture.", metavar="COLUMN")
+        str | None,
+        typer.Option(
+            help="Attribute that holds the address of each item's picture. The page names the hosts to anyone, "
+            "with a key or without.",
+            metavar="COLUMN",
+        ),
     ] = None,
     settings: Annotated[
         Path | None,
@@ -56,7 +61,8 @@ def serve(
 ) -> None:
     """Serve a store over HTTP until Ctrl-C.
 
-    SIMSHARD_API_KEY, if set, must come with every request; SIMSHARD_ADMIN_KEY is what changes over HTTP need.
+    SIMSHARD_API_KEY, if set, must come with every request but those for the page, /livez and /readyz.
+    SIMSHARD_ADMIN_KEY is what changes over HTTP need.
     """
     from simshard.serve.settings import (
         ADMIN_KEY_VARIABLE,

@@ -25,6 +25,7 @@ from simshard.ingest.writing import ShardJob, SparseJob, rewrite_sparse, write_s
 from simshard.shards.errors import InputError, StoreError
 from simshard.shards.items import write_items
 from simshard.shards.manifest import Encoding, Manifest
+from simshard.shards.payloads import write_payloads
 from simshard.shards.progress import Progress
 from simshard.shards.store import Staging, Store
 from simshard.shards.titles import write_titles
@@ -122,6 +123,7 @@ def _build(
     attributes = _attributes(catalogue, len(ids))
     items_file = write_items(staging.folder, ids, attributes)
     titles_file = write_titles(staging.folder, attributes.get("title"))
+    payloads_file = write_payloads(staging.folder, attributes)
     if options.top is not None and options.top >= len(ids) - 1:
         options = replace(options, top=None)
     _check_starts(options.starts, len(ids))
@@ -156,6 +158,7 @@ def _build(
         batch_rows=plan.batch_rows,
         items_file=items_file,
         titles_file=titles_file,
+        payloads_file=payloads_file,
         shards=tuple(shard.info for shard in shards),
         source={
             "files": ["stdin" if path == STDIN else path for path in paths],

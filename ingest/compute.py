@@ -24,6 +24,7 @@ from simshard.shards.errors import InputError, StoreError
 from simshard.shards.format import top_size
 from simshard.shards.items import write_items
 from simshard.shards.manifest import Encoding, Manifest
+from simshard.shards.payloads import write_payloads
 from simshard.shards.progress import Progress
 from simshard.shards.store import Staging, Store
 from simshard.shards.titles import write_titles
@@ -101,6 +102,7 @@ def _build(
     attributes = {name: as_lists(column) if name in sets else column for name, column in catalogue.attributes.items()}
     items_file = write_items(staging.folder, catalogue.ids, attributes)
     titles_file = write_titles(staging.folder, attributes.get("title"))
+    payloads_file = write_payloads(staging.folder, attributes)
 
     degrees = shared_counts(masks, len(options.features))
     scored = int(degrees.sum()) // 2
@@ -142,6 +144,7 @@ def _build(
         batch_rows=plan.batch_rows,
         items_file=items_file,
         titles_file=titles_file,
+        payloads_file=payloads_file,
         shards=tuple(shard.info for shard in shards),
         source={"catalogue": path, "left_out": catalogue.left_out},
         options={key: value for key, value in asdict(options).items() if key != "workers"},

@@ -101,15 +101,16 @@ class ValueCount(BaseModel):
 class Attribute(BaseModel):
     """What values an attribute has: `present` items have one, `min` and `max` are those of numbers.
 
-    values: the most frequent first, ties by value; of numbers only where all of them fit.
+    values: the most frequent first, ties by value; of numbers only where all of them fit; of text none longer than 200
+    characters, and none where every item has another. Integers beyond 2^53 are text, as ids are.
     """
 
     name: str
     type: Literal["string", "int64", "float64", "list<string>"]
     present: int
     distinct: int
-    min: int | float | None
-    max: int | float | None
+    min: int | float | str | None
+    max: int | float | str | None
     values: list[ValueCount]
 
 
@@ -174,7 +175,7 @@ class ShardHealth(BaseModel):
     """A shard: its rows, how this replica reads it, and where the actor is that holds it.
 
     host: as the machine calls itself; node: as Ray does. `away`: the actor did not answer when it was last asked, or
-    has to open its shard again; local reads go on without it.
+    does not have its shard open (`problem` says why); local reads go on without it.
     """
 
     shard: int

@@ -26,9 +26,9 @@ from simshard.serve.answers import (
     Snapshots,
     problem_of,
 )
-from simshard.serve.asked import Asked, Reply, entity_tag
+from simshard.serve.asked import Asked, Reply, entity_tag, names_tag
 from simshard.serve.batch import answer_batch
-from simshard.serve.gate import Gate, names_tag, problem, refusal
+from simshard.serve.gate import Gate, problem, refusal
 from simshard.serve.operations import add_docs, add_operations
 from simshard.serve.page import add_page
 from simshard.serve.parameters import check_parameters, described, similar_request
@@ -42,7 +42,7 @@ from simshard.serve.requests import (
     RecommendRequest,
     SimilarRequest,
 )
-from simshard.serve.service import Service
+from simshard.serve.service import MOST_VALUES, Service
 from simshard.serve.snapshots import list_snapshots
 from simshard.shards.errors import InvalidQuery, SimshardError
 from simshard.shards.hidden import hide_item
@@ -63,7 +63,7 @@ SearchText = Annotated[
         description="Beginnings of words of the title, in any case, without accents; or an id. None: all.",
     ),
 ]
-Values = Annotated[int, Query(ge=0, le=1000, description="Most values to list of each attribute.")]
+Values = Annotated[int, Query(ge=0, le=MOST_VALUES, description="Most values to list of each attribute.")]
 
 
 def build_api(

@@ -7,6 +7,7 @@ import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -18,10 +19,11 @@ from ray.serve.schema import LoggingConfig
 from simshard.serve.api import build_api
 from simshard.serve.cache import Cache, Lru, RedisCache
 from simshard.serve.health import describe_health
-from simshard.serve.router import Table, open_table
+from simshard.serve.router import Table, open_table, with_image
 from simshard.serve.service import Service
 from simshard.serve.settings import ADMIN_KEY_VARIABLE, API_KEY_VARIABLE, InvalidSetting, Settings, settings_from
-from simshard.serve.supervisor import NAMESPACE, State, get_supervisor, slot_name
+from simshard.serve.slots import NAMESPACE, slot_name
+from simshard.serve.supervisor import State, get_supervisor
 from simshard.shards.format import ShardReader
 from simshard.shards.hidden import read_hidden
 from simshard.shards.store import Snapshot, Store
@@ -138,10 +140,20 @@ class Ingress:
             else:
                 actor = ray.get_actor(slot_name(self._settings.name, shard), namespace=NAMESPACE)
                 ways.append(ActorTransport(actor, snapshot.name, shard, self._settings.shard_timeout))
-        table = open_table(snapshot, ways, self._settings.image)
+        table = open_table(snapshot, ways)
         self._service.selections.check(table)
         if self._service.table is None:
             self._service.selections.hidden = read_hidden(self._store)
+        return self._with_image(table)  # last: what fails before is tried again and again
+
+    def _with_image(self, table: Table) -> Table:
+        if table.name in self._service.names:  # its actors moved: the pictures are where they were
+            known = self._service.opened(table.name)
+            return replace(table, image=known.image, image_origins=known.image_origins)
+        name = self._settings.image
+        table = with_image(table, name)
+        if table.image != name:
+            Log.warning("image %r: the items of snapshot %s have no text attribute of that name", name, table.name)
         return table
 
     def _health(self) -> dict[str, Any]:

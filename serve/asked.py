@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from simshard.serve.cache import Computed, Outcome
@@ -29,15 +29,26 @@ def entity_tag(key: bytes) -> str:
     return f'"{hashlib.blake2b(key, digest_size=12).hexdigest()}"'
 
 
+def names_tag(given: Iterable[str], etag: str) -> bool:
+    """Whether If-None-Match, given so often, names this entity tag."""
+    tags = [tag.strip().removeprefix("W/") for value in given for tag in value.split(",")]
+    return etag in tags
+
+
 @dataclass(frozen=True)
 class Asked:
-    """A question to one snapshot, ready to be answered; `key` tells it from every other. kind "": never kept."""
+    """A question to one snapshot, ready to be answered; `key` tells it from every other.
+
+    kind: what it is to the cache, "" for what is never kept. asks_shards: whether an answer takes more than the items,
+    so that one kept in Redis is nearer than shards on other nodes.
+    """
 
     table: Table
     hidden: Hidden
     kind: str
     key: bytes
     compute: Compute
+    asks_shards: bool
     timeout_ms: int = DEFAULT_TIMEOUT_MS
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import quote
 
@@ -20,7 +20,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY = 1 << 20
 _OPEN_PATHS = ("/livez", "/readyz")
-_PAGE = re.compile(r"/(?:favicon\.svg|assets/[A-Za-z0-9_-][A-Za-z0-9._-]*)?")  # no data, and no way up
+# No way up, and no data but the names of the hosts that pictures come from, in the page's policy.
+_PAGE = re.compile(r"/(?:favicon\.svg|assets/[A-Za-z0-9_-][A-Za-z0-9._-]*)?")
 _IN_QUERY = "%/?:@!$&'()*+,;=[]"
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
@@ -34,12 +35,6 @@ def problem(body: dict[str, Any]) -> Response:
 def refusal(status: int, title: str, detail: str) -> Response:
     """An RFC 9457 answer that names no part of the request."""
     return problem({"type": "about:blank", "title": title, "status": status, "detail": detail})
-
-
-def names_tag(given: Iterable[str], etag: str) -> bool:
-    """Whether If-None-Match, given so often, names this entity tag."""
-    tags = [tag.strip().removeprefix("W/") for value in given for tag in value.split(",")]
-    return etag in tags
 
 
 class Gate:
@@ -96,8 +91,7 @@ class Gate:
         if brings(self._admin):
             return None
         known = self._key is None or brings(self._key)
-        page = scope["method"] in ("GET", "HEAD") and _PAGE.fullmatch(path)
-        if not known and path not in _OPEN_PATHS and not page:
+        if not known and path not in _OPEN_PATHS and not _of_page(scope["method"], path):
             answer = refusal(401, "Unauthorized", "send the API key as `Authorization: Bearer KEY`")
             answer.headers["WWW-Authenticate"] = "Bearer"
             return answer
@@ -109,13 +103,19 @@ class Gate:
         return None
 
 
+def _of_page(method: str, path: str) -> bool:
+    return method in ("GET", "HEAD") and _PAGE.fullmatch(path) is not None
+
+
 def changes(method: str, path: str) -> bool:
     """Whether a request would change the store: by its method, as what a route takes for its path is the route's."""
     return method in ("PUT", "PATCH", "DELETE") or (method == "POST" and path.startswith("/v1/snapshots"))
 
 
 def to_folder(scope: Scope, root: str) -> Response:
-    """From the route prefix itself to the page below it: relative, so that a proxy may serve it under another path."""
+    """From the route prefix itself to the page below it: relative, so that a proxy may serve it under another folder,
+    with the same last name.
+    """
     query = scope.get("query_string", b"").decode("latin-1")
     target = f"./{quote(root.rpartition('/')[2], safe=':@')}/" + (f"?{quote(query, safe=_IN_QUERY)}" if query else "")
     return Response(None, 307, {"Location": target})

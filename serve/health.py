@@ -7,6 +7,7 @@ from typing import Any
 
 from simshard.serve.router import Table
 from simshard.serve.service import Service
+from simshard.serve.slots import told
 from simshard.serve.supervisor import State
 
 
@@ -14,8 +15,7 @@ def describe_health(service: Service, state: State, problem: str | None) -> dict
     """What the model Health says; `state` is the supervisor's for the table that is served."""
     table, redis = service.table, service.cache.redis
     manifest = table.snapshot.manifest if table else None
-    away = state.away if table else ()
-    problems = [each for each in (problem, _told(away)) if each]
+    problems = [each for each in (problem, state.waits, _unsupervised(state) if table else None) if each]
     return {
         "status": "unavailable" if table is None else "degraded" if problems else "ok",
         "version": version("simshard"),
@@ -52,8 +52,8 @@ def _shards(table: Table, state: State) -> list[dict[str, Any]]:
     return shards
 
 
-def _told(away: tuple[int, ...]) -> str | None:
-    if not away:
-        return None
-    named = f"actor of shard {away[0]} does" if len(away) == 1 else f"actors of shards {', '.join(map(str, away))} do"
-    return f"the {named} not answer"
+def _unsupervised(state: State) -> str | None:
+    """What the supervisor cannot say of the table that is served, or says that is away."""
+    if state.snapshot is None:
+        return "the supervisor is opening the snapshot again"
+    return f"away: {told(state.away)}" if state.away else None

@@ -158,14 +158,16 @@ class App:
     def _wait_open(self, ray: Any) -> None:
         """Until the snapshot is verified and open. Raises SimshardError where it cannot be."""
         deadline = time.monotonic() + _START_TIMEOUT
+        waits = None
         while time.monotonic() < deadline:
             state = ray.get(self.supervisor.state.remote(), timeout=60)
             if state.snapshot:
                 return
             if state.problem:
                 raise SimshardError(state.problem)
+            waits = state.waits
             time.sleep(0.05)
-        raise SimshardError(f"the snapshot was not open after {_START_TIMEOUT:.0f} s")
+        raise SimshardError(f"the snapshot was not open after {_START_TIMEOUT:.0f} s: {waits}")
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + 60

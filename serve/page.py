@@ -13,8 +13,8 @@ from pathlib import Path
 
 from fastapi import FastAPI, HTTPException, Request, Response
 
-from simshard.serve.asked import entity_tag
-from simshard.serve.gate import names_tag, refusal
+from simshard.serve.asked import entity_tag, names_tag
+from simshard.serve.gate import refusal
 
 STATIC = Path(__file__).parent / "static"
 
@@ -108,7 +108,7 @@ def _read(path: Path) -> File:
 def add_page(app: FastAPI, origins: Callable[[], Sequence[str]]) -> None:
     """Add the page at / with its assets; `origins` are the hosts whose pictures it may show just now."""
 
-    def answer(request: Request, path: str, cache_control: str) -> Response:
+    def answer(request: Request, path: str, cache_control: str, images: Sequence[str] = ()) -> Response:
         try:
             file = read_page(STATIC).get(path)
         except FileNotFoundError:
@@ -118,7 +118,7 @@ def add_page(app: FastAPI, origins: Callable[[], Sequence[str]]) -> None:
         accepted = accepts_gzip(",".join(request.headers.getlist("accept-encoding")))
         packed = file.packed if accepted else None
         body = file.body if packed is None else packed
-        headers = guarded(images=origins())
+        headers = guarded(images=images)
         # Of the policy too: browsers keep the one they have where the answer is 304.
         headers["ETag"] = entity_tag(f"{file.tag} {packed is None} {headers[_POLICY]}".encode())
         headers |= {"Cache-Control": cache_control, "Vary": "Accept-Encoding"}
@@ -134,7 +134,7 @@ def add_page(app: FastAPI, origins: Callable[[], Sequence[str]]) -> None:
 
     @app.api_route("/", methods=methods, include_in_schema=False)
     def index(request: Request) -> Response:
-        return answer(request, "index.html", "no-cache")
+        return answer(request, "index.html", "no-cache", origins())
 
     @app.api_route("/favicon.svg", methods=methods, include_in_schema=False)
     def favicon(request: Request) -> Response:

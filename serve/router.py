@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from simshard.shards.errors import ShardUnavailable, SimshardError
 from simshard.shards.format import MISSING, ShardReader
 from simshard.shards.items import Items
 from simshard.shards.manifest import verify_file
+from simshard.shards.payloads import Payloads
 from simshard.shards.query import Hits, Partial, Query, Rows, Selection, merge, truncate
 from simshard.shards.search import Nearest
 from simshard.shards.search import nearest as nearest_of
@@ -54,14 +55,17 @@ class Table:
         return any(transport.remote for transport in self.transports)
 
 
-def open_table(snapshot: Snapshot, transports: Sequence[Transport], image: str | None = None) -> Table:
-    """A table over these ways to the snapshot's shards; `image` names the text attribute of pictures, if it has one."""
+def open_table(snapshot: Snapshot, transports: Sequence[Transport]) -> Table:
+    """A table over these ways to the snapshot's shards, without pictures."""
     titles = Titles(snapshot.folder) if snapshot.manifest.titles_file else None
-    items = Items(snapshot.folder)
-    pictures = image_column(items, image)
-    if pictures is None:
-        return Table(snapshot, items, titles, tuple(transports))
-    return Table(snapshot, items, titles, tuple(transports), image, origins_of(pictures))
+    payloads = Payloads(snapshot.folder) if snapshot.manifest.payloads_file else None
+    return Table(snapshot, Items(snapshot.folder, payloads), titles, tuple(transports))
+
+
+def with_image(table: Table, name: str | None) -> Table:
+    """The table with its text attribute of that name as pictures; as it is where it has none. Reads every address."""
+    pictures = image_column(table.items, name)
+    return table if pictures is None else replace(table, image=name, image_origins=origins_of(pictures))
 
 
 def local_table(snapshot: Snapshot, pool: Executor, image: str | None = None) -> Table:
@@ -70,7 +74,7 @@ def local_table(snapshot: Snapshot, pool: Executor, image: str | None = None) ->
         verify_file(snapshot.folder, info)
     shards = range(len(snapshot.manifest.shards))
     readers = [ShardReader(snapshot.folder, snapshot.manifest, shard) for shard in shards]
-    return open_table(snapshot, [LocalTransport(reader, pool) for reader in readers], image)
+    return with_image(open_table(snapshot, [LocalTransport(reader, pool) for reader in readers]), image)
 
 
 class Found(NamedTuple):

@@ -26,8 +26,7 @@ from simshard.serve.requests import BulkRequest, RankRequest, RecommendRequest, 
 from simshard.serve.router import Table, pair_scores
 from simshard.serve.search import find_items
 from simshard.serve.selections import Selections
-from simshard.serve.settings import CACHE_CLASSES
-from simshard.shards.attributes import describe_attributes
+from simshard.shards.attributes import describe_attributes, shorten
 from simshard.shards.errors import (
     DeadlineExceeded,
     InvalidFilter,
@@ -42,8 +41,9 @@ from simshard.shards.manifest import NAME
 
 Log = logging.getLogger("simshard.service")
 
-ANSWER_FORMAT = 2  # part of every cache key: raise it when the bytes of an answer change
+ANSWER_FORMAT = 3  # part of every cache key: raise it when the bytes of an answer change
 _SLOW_TIMEOUT_MS = 10_000  # where every item is looked at
+MOST_VALUES = 1000  # of each attribute
 _ADOPTION_TRIES = 24  # every 50 ms: within that time every replica follows a switch
 _NAMES_ATTRIBUTES = re.compile(r"filter\b|boost\[\d+\]\.filter\b|group_by$|fallback\.order_by$")
 
@@ -69,6 +69,7 @@ class Service:
         self._pool = pool
         self._redis_classes = redis_classes
         self._one_bulk = asyncio.Semaphore(1)  # the others wait, and leave the pool's threads to single questions
+        self._one_description = asyncio.Semaphore(1)  # as do those of other snapshots, which take memory as well
 
     def serve(self, table: Table) -> Table | None:
         """Serve this table from now on; the one that it replaces, if any, which can still be asked until `close`."""
@@ -133,15 +134,30 @@ class Service:
         """What values the attributes of all items have, hidden ones too: up to so many of each."""
         table = self.opened()
 
-        def describe() -> bytes:
-            attributes = describe_attributes(table.items, values)
-            head = {"snapshot": table.name, "items": len(table.items), "image": table.image}
-            return orjson.dumps({**head, "attributes": attributes})
+        def cut(whole: bytes) -> bytes:
+            about = {"snapshot": table.name, "items": len(table.items), "image": table.image}
+            return orjson.dumps({**about, "attributes": shorten(orjson.loads(whole), values)})
 
         async def compute(_: Hidden, __: Trace) -> Computed:
-            return Computed(await self._in_pool(describe), keep=True)
+            return Computed(await self._in_pool(cut, await self._described(table)), keep=True)
 
-        return self._asked(table, "attributes", ("attributes", values, table.image), compute, _SLOW_TIMEOUT_MS)
+        question = ("attributes", values, table.image)
+        return self._asked(table, "attributes", question, compute, _SLOW_TIMEOUT_MS, hidden_too=True)
+
+    async def _described(self, table: Table) -> bytes:
+        """What `describe_attributes` says of a table, as JSON: once for all who ask for any part of it."""
+
+        def describe() -> bytes:
+            found = orjson.dumps(describe_attributes(table.items, MOST_VALUES))
+            pa.default_memory_pool().release_unused()  # what counting took is more than the replica has else
+            return found
+
+        async def compute() -> Computed:
+            async with self._one_description:
+                return Computed(await self._in_pool(describe), keep=True)
+
+        key = repr((ANSWER_FORMAT, table.name, "described")).encode()
+        return (await self.cache.get(key, False, compute))[0]
 
     def score(self, a: int | str, b: int | str) -> Asked:
         """The score of one pair: a's row, then b's where the data is undirected. Raises UnknownItem."""
@@ -164,7 +180,7 @@ class Service:
             body = {"snapshot": table.name, "a": items.id(row_a), "b": items.id(row_b), "score": found}
             return Computed(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), keep=True)
 
-        return self._asked(table, "", ("score", row_a, row_b), compute)
+        return self._asked(table, "", ("score", row_a, row_b), compute, asks_shards=True)
 
     def similar(self, request: SimilarRequest) -> Asked:
         """Hits for one item. Raises UnknownItem, InvalidQuery and SnapshotGone."""
@@ -191,7 +207,7 @@ class Service:
         outcome: Outcome = "bypass"
         async with _deadline(asked.timeout_ms):
             if asked.kind:
-                remote = asked.table.remote and asked.kind in CACHE_CLASSES  # the others ask no shard
+                remote = asked.table.remote and asked.asks_shards
                 use_redis = asked.kind in self._redis_classes or remote
                 body, outcome = await self.cache.get(asked.key, use_redis, lambda: asked.compute(asked.hidden, trace))
             else:
@@ -222,12 +238,20 @@ class Service:
             return table.name, await nearest_table(table, self.selections, request, self._pool)
 
     def _asked(
-        self, table: Table, kind: str, question: Any, compute: Compute, timeout_ms: int = DEFAULT_TIMEOUT_MS
+        self,
+        table: Table,
+        kind: str,
+        question: Any,
+        compute: Compute,
+        timeout_ms: int = DEFAULT_TIMEOUT_MS,
+        asks_shards: bool = False,
+        hidden_too: bool = False,
     ) -> Asked:
+        """The question; hidden_too: its answer is of all items, whatever is hidden or filtered out for everybody."""
         hidden = self.selections.hidden
-        version = "" if kind == "attributes" else self.selections.version(hidden)  # those are of all items
+        version = "" if hidden_too else self.selections.version(hidden)
         key = repr((ANSWER_FORMAT, table.name, version, question)).encode()
-        return Asked(table, hidden, kind, key, compute, timeout_ms)
+        return Asked(table, hidden, kind, key, compute, asks_shards, timeout_ms)
 
     def _hits(self, table: Table, question: Question) -> Asked:
         async def compute(hidden: Hidden, trace: Trace) -> Computed:
@@ -244,7 +268,7 @@ class Service:
             trace.shards = ranked.shards
             return Computed(body, keep=not ranked.failed_shards)
 
-        return self._asked(table, question.kind, question, compute, question.timeout_ms)
+        return self._asked(table, question.kind, question, compute, question.timeout_ms, asks_shards=True)
 
     async def _in_pool(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)

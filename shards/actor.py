@@ -31,11 +31,11 @@ class Held:
     """
 
     node: str
-    host: str
     path: str
     inode: int
     size: int
     modified_ns: int
+    host: str | None = None
 
     def here(self, node: str) -> bool:
         """Whether `path`, seen from this node, is that very file, so that its verdict holds here."""
@@ -68,7 +68,7 @@ class ShardActor:
                 verify_file(snapshot.folder, info)
                 status = os.stat(path)
                 file = (str(path), status.st_ino, status.st_size, status.st_mtime_ns)
-                held = Held(self._node, self._host, *file)
+                held = Held(self._node, *file, host=self._host)
                 self._open[name] = (snapshot, ShardReader(snapshot.folder, snapshot.manifest, self._slot), held)
             else:
                 self._open[name] = (snapshot, None, None)
@@ -80,7 +80,7 @@ class ShardActor:
 
     def held(self) -> dict[str, Held | None]:
         """The open snapshots."""
-        return {name: held for name, (_, _, held) in self._open.items()}
+        return {name: held for name, (_, _, held) in list(self._open.items())}
 
     def ask(self, name: str, calls: Sequence[tuple[str, tuple[Any, ...]]]) -> list[Any]:
         """The answer to each call, a method of `simshard.shards.search` with its arguments. Raises SnapshotClosed."""

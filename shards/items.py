@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,9 @@ import xxhash
 
 from simshard.shards.errors import CorruptFile, InputError
 from simshard.shards.manifest import ITEMS, FileInfo, write_batch
+from simshard.shards.payloads import Payloads
+
+V = TypeVar("V")
 
 RESERVED = "_index_"
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
@@ -64,8 +67,9 @@ def _hashes(ids: pa.Array) -> np.ndarray[Any, np.dtype[np.uint64]]:
 class Items:
     """A snapshot's items, memory-mapped."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, payloads: Payloads | None = None) -> None:
         path = folder / ITEMS
+        self._payloads = payloads
         try:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
             self.ids = _only_chunk(table["id"])
@@ -157,13 +161,20 @@ class Items:
         """The id as it stands in an answer."""
         return plain_id(self.ids[row].as_py())
 
+    def title(self, row: int) -> str | None:
+        """The title of a row, if it has one."""
+        title: str | None = self.columns["title"][row].as_py() if "title" in self.columns else None
+        return title
+
     def payload(self, row: int) -> dict[str, Any]:
         """Title and attributes of a row; absent ones left out."""
         values = ((name, column[row].as_py()) for name, column in self.columns.items())
         return {name: value for name, value in values if value is not None}
 
-    def payloads(self, rows: np.ndarray[Any, np.dtype[np.uint32]]) -> list[dict[str, Any]]:
-        """The payload of each row (M,)."""
+    def payloads(self, rows: np.ndarray[Any, np.dtype[np.uint32]]) -> Sequence[Any]:
+        """The payload of each row (M,), for orjson: JSON that the build wrote, or a dict."""
+        if self._payloads is not None:
+            return self._payloads.of(rows.tolist())
         if len(rows) < _FEW:
             return [self.payload(row) for row in rows.tolist()]
         places = pa.array(rows)
@@ -180,8 +191,8 @@ def type_name(kind: pa.DataType) -> str:
     return "list<string>" if pa.types.is_list(kind) else "float64" if pa.types.is_float64(kind) else str(kind)
 
 
-def plain_id(value: int | str) -> int | str:
-    """An id for JSON: an integer beyond 2^53, which many readers would round, as text."""
+def plain_id(value: V) -> V | str:
+    """An id or a value for JSON: an integer beyond 2^53, which many readers would round, as text."""
     return str(value) if isinstance(value, int) and abs(value) > _SAFE_INTEGER else value
 
 

@@ -22,9 +22,11 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 ITEMS = "items.arrow"
 TITLES = "titles.arrow"
+PAYLOADS = "payloads.arrow"
 NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
-_FILE = re.compile(r"(items|titles|shard-\d{5})\.arrow")
+_FILE = re.compile(r"(items|titles|payloads|shard-\d{5})\.arrow")
 _READ_SIZE = 4 << 20
+_OPTIONAL = ("titles_file", "payloads_file")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class ShardInfo(FileInfo):
 class Manifest:
     """The contents of manifest.json; `pairs` counts unique pairs kept, `dropped` what was left out by reason.
 
-    titles_file: the index for title search; None where no item has a title.
+    titles_file: the index for title search; None where no item has a title. payloads_file: the payloads as JSON; None
+    where there are no attributes, or in a snapshot of an earlier version.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Manifest:
     options: dict[str, Any]
     dropped: dict[str, int]
     titles_file: FileInfo | None = None
+    payloads_file: FileInfo | None = None
     dtype: str = "float32"
     format: int = FORMAT
 
@@ -87,7 +91,7 @@ class Manifest:
     @property
     def item_files(self) -> tuple[FileInfo, ...]:
         """All files but the manifest and the shards."""
-        return (self.items_file, self.titles_file) if self.titles_file else (self.items_file,)
+        return tuple(info for info in (self.items_file, self.titles_file, self.payloads_file) if info)
 
     def to_json(self) -> bytes:
         """The manifest as written to disk."""
@@ -112,7 +116,7 @@ def read_manifest(folder: Path) -> Manifest:
             **{key: value for key, value in content.items() if key in known}
             | {
                 "items_file": FileInfo(**content["items_file"]),
-                "titles_file": FileInfo(**content["titles_file"]) if content.get("titles_file") else None,
+                **{name: FileInfo(**content[name]) if content.get(name) else None for name in _OPTIONAL},
                 "shards": tuple(ShardInfo(**shard) for shard in content["shards"]),
             }
         )

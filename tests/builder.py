@@ -9,6 +9,7 @@ from simshard.ingest.writing import shard_name
 from simshard.shards.format import BATCH_ROWS, ShardWriter, dense_batch
 from simshard.shards.items import write_items
 from simshard.shards.manifest import Manifest
+from simshard.shards.payloads import write_payloads
 from simshard.shards.store import Store
 from simshard.shards.titles import write_titles
 
@@ -71,6 +72,7 @@ def write_store(
                 batch_rows=batch_rows,
                 items_file=items_file,
                 titles_file=write_titles(staging.folder, (attributes or {}).get("title")),
+                payloads_file=write_payloads(staging.folder, attributes or {}),
                 shards=tuple(written),
                 source={},
                 options={},

@@ -129,6 +129,32 @@ async def test_a_shard_that_did_not_answer_was_asked(store):
         assert "x-shards" not in (await client.get("/v1/similar?id=39")).headers  # a problem
 
 
+class FakeRedis:
+    """A shared cache that has nothing, and notes whether it was asked."""
+
+    def __init__(self):
+        self.gets = 0
+
+    async def get(self, _):
+        self.gets += 1
+
+    def put(self, *_):
+        pass
+
+
+async def test_redis_is_asked_for_what_a_shard_elsewhere_would_be_asked(store):
+    local = local_table(Snapshot(store), POOL)
+    for table in (local, actor_table(local)):
+        redis = FakeRedis()
+        service = Service(Cache(Lru(1 << 20), redis), POOL)
+        service.table = table
+        async with client_of(service, store) as client:
+            for url, asks in [("similar?id=1", True), ("attributes", False), ("score?a=1&b=2", False)]:
+                redis.gets = 0
+                assert (await client.get(f"/v1/{url}")).status_code == 200
+                assert redis.gets == (asks and table.remote)
+
+
 async def test_of_requests_that_share_a_computation_one_tells(store):
     seen = set()
     service = service_of(watched(local_table(Snapshot(store), POOL), seen))

@@ -1,8 +1,12 @@
 """What values attributes have, against plain Python, and GET /v1/attributes."""
 
+import asyncio
 import json
 import math
+import time
 from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -11,11 +15,13 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from simshard.cli.main import app
+from simshard.serve import service as service_file
+from simshard.serve.answers import Attributes
 from simshard.serve.cache import Cache, Lru
 from simshard.serve.router import local_table
 from simshard.serve.service import Service
 from simshard.shards import attributes
-from simshard.shards.attributes import describe_attributes, origins_of
+from simshard.shards.attributes import describe_attributes, origins_of, shorten
 from simshard.shards.hidden import Hidden
 from simshard.shards.items import Items, write_items
 from simshard.shards.store import Snapshot
@@ -24,7 +30,7 @@ from tests.catalogue import columns_of, items_of
 from tests.test_api import client_of, problem
 from tests.test_router import POOL
 
-TEXT = st.text(st.characters(codec="utf-8"), max_size=3)
+TEXT = st.text(st.characters(codec="utf-8"), max_size=3) | st.sampled_from(["é" * 200, "é" * 201, "x" * 201])
 COLUMNS = {
     "title": (pa.string(), TEXT),
     "count": (pa.int64(), st.integers(-3, 3) | st.sampled_from([2**63 - 1, -(2**63), 2**53 + 1])),
@@ -44,17 +50,22 @@ def described(name, values, most):
         present, counts = len(there), Counter(there)
     number = name in ("count", "rating")
     ordered = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+    listed = [(plain(value), count) for value, count in ordered if number or len(value) <= 200]
+    if len(counts) > most if number else name != "tags" and 1 < present == len(counts):
+        listed = []
     return {
         "name": name,
         "type": kind,
         "present": present,
         "distinct": len(counts),
-        "min": min(counts) if number and counts else None,
-        "max": max(counts) if number and counts else None,
-        "values": []
-        if number and len(counts) > most
-        else [{"value": value, "count": count} for value, count in ordered[:most]],
+        "min": plain(min(counts)) if number and counts else None,
+        "max": plain(max(counts)) if number and counts else None,
+        "values": [{"value": value, "count": count} for value, count in listed[:most]],
     }
+
+
+def plain(value):
+    return str(value) if isinstance(value, int) and abs(value) > 2**53 else value
 
 
 @settings(deadline=None)
@@ -73,15 +84,56 @@ def test_described_as_plain_python_does(tmp_path_factory, rows, most, piece):
         patch.setattr(attributes, "_PIECE", piece)
         found = describe_attributes(Items(folder), most)
     assert found == [described(name, [row[name] for row in rows], most) for name in COLUMNS]
+    for fewer in range(most + 1) if most < 100 else (0, 1, 50):
+        expected = [described(name, [row[name] for row in rows], fewer) for name in COLUMNS]
+        assert shorten(found, fewer) == expected
 
 
 def test_values_of_many_items_are_the_same(tmp_path):
     items = items_of(20_000)
     write_items(tmp_path, pa.array(range(len(items)), pa.int64()), columns_of(items))
     found = {each["name"]: each for each in describe_attributes(Items(tmp_path), 100)}
-    assert [each["value"] for each in found["title"]["values"]] == sorted(item["title"] for item in items)[:100]
+    assert (found["title"]["distinct"], found["title"]["values"]) == (20_000, [])
     expected = described("tags", [item["tags"] for item in items], 100)
     assert found["tags"] == expected
+
+
+def test_lists_are_cut_by_their_elements(tmp_path, monkeypatch):
+    lists = [["x"] * 7, [], None, ["a", "b"], ["a"], *[None] * 20, ["c", "c", "c"], [], ["d"], *[["e", "f"]] * 5]
+    write_items(tmp_path, pa.array(range(len(lists)), pa.int64()), {"tags": pa.array(lists, pa.list_(pa.string()))})
+    pieces, count = [], attributes._counted_piece
+
+    def watched(piece):
+        pieces.append(piece.to_pylist())
+        return count(piece)
+
+    monkeypatch.setattr(attributes, "_PIECE", 4)
+    monkeypatch.setattr(attributes, "_counted_piece", watched)
+    assert describe_attributes(Items(tmp_path), 9) == [described("tags", lists, 9)]
+    assert [each for piece in pieces for each in piece] == lists
+    sizes = [sum(len(each or ()) for each in piece) for piece in pieces]
+    assert sizes == [7, 3, 4, 4, 4, 2]
+
+
+def test_what_is_listed_is_bounded_in_bytes(tmp_path):
+    columns = {
+        "one": pa.array(["same"] * 4),
+        "each": pa.array(["a", "b", "c", "d"]),
+        "alone": pa.array(["a", None, None, None]),
+        "long": pa.array(["x" * 201, "x" * 201, "y" * 200, None]),
+        "tags": pa.array([["a"], ["b"], ["z" * 201], []]),
+    }
+    write_items(tmp_path, pa.array(range(4), pa.int64()), columns)
+    found = {each["name"]: each for each in describe_attributes(Items(tmp_path), 1000)}
+    listed = {name: [each["value"] for each in about["values"]] for name, about in found.items()}
+    assert listed == {"one": ["same"], "each": [], "alone": ["a"], "long": ["y" * 200], "tags": ["a", "b"]}
+    assert {name: about["distinct"] for name, about in found.items()} == {
+        "one": 1,
+        "each": 4,
+        "alone": 1,
+        "long": 2,
+        "tags": 3,
+    }
 
 
 def test_origins_are_the_most_frequent_and_nothing_that_could_be_more_than_one():
@@ -89,6 +141,9 @@ def test_origins_are_the_most_frequent_and_nothing_that_could_be_more_than_one()
         *["https://img.example.com/a.png"] * 3,
         *["http://10.0.0.1:8080/b", "HTTP://10.0.0.1:8080?x", "http://10.0.0.1:8080"],
         "https://img.example.com:443/a",
+        "https://a_b.c__d.example/x",
+        "https://_a.example/x",
+        "https://a.example_/x",
         "https://cdn-1.example#x",
         None,
         "",
@@ -115,6 +170,7 @@ def test_origins_are_the_most_frequent_and_nothing_that_could_be_more_than_one()
     assert origins_of(pa.array(addresses)) == (
         "http://10.0.0.1:8080",
         "https://img.example.com",
+        "https://a_b.c__d.example",
         "https://cdn-1.example",
         "https://img.example.com:443",
     )
@@ -151,12 +207,52 @@ async def test_the_route_answers_what_there_is(store):
         everything = (await client.get("/v1/attributes")).json()
         tags = described("tags", [item["tags"] for item in items], 100)
         assert everything["attributes"][4] == tags
-        assert len(everything["attributes"][0]["values"]) == 40
+        assert everything["attributes"][0]["values"] == []  # every title is another one
+        years = [(await client.get(f"/v1/attributes?values={most}")).json()["attributes"][2] for most in (5, 1000)]
+        assert [described("count", [item["year"] for item in items], most) for most in (5, 1000)] == [
+            {**year, "name": "count"} for year in years
+        ]
         none = (await client.get("/v1/attributes?values=0")).json()
         assert all(each["values"] == [] for each in none["attributes"])
         assert [each["distinct"] for each in none["attributes"]] == [
             each["distinct"] for each in everything["attributes"]
         ]
+
+
+async def test_many_questions_at_once_take_one_description_and_no_more_threads(store, monkeypatch):
+    """Whatever `values` say, and however many snapshots are asked, one thread counts at a time."""
+    running, seen = [], []
+
+    def slow(items, most):
+        running.append(most)
+        seen.append((len(running), most))
+        time.sleep(0.2)
+        try:
+            return describe_attributes(items, most)
+        finally:
+            running.pop()
+
+    monkeypatch.setattr(service_file, "describe_attributes", slow)
+    service = service_of(store)
+    async with client_of(service, store) as client:
+        asked = [client.get(f"/v1/attributes?values={values}") for values in range(100, 108)]
+        answers = await asyncio.gather(*asked)
+        assert ([answer.status_code for answer in answers], seen) == ([200] * 8, [(1, 1000)])
+        assert (await client.get("/v1/attributes?values=3")).status_code == 200
+        assert len(seen) == 1
+    tables = [service.table, replace(service.table, snapshot=SimpleNamespace(name="another"))]
+    fresh = service_of(store)
+    await asyncio.gather(*(fresh._described(table) for table in tables))
+    assert seen[1:] == [(1, 1000)] * 2
+
+
+async def test_integers_that_many_readers_would_round_are_text(tmp_path):
+    counts = pa.array([2**53 + 1, 2**53 + 1, 2**53, -5], pa.int64())
+    store = write_store(tmp_path, random_matrix(1, 4), attributes={"count": counts})
+    async with client_of(service_of(store), store) as client:
+        (about,) = Attributes.model_validate((await client.get("/v1/attributes")).json(), strict=True).attributes
+    assert (about.min, about.max) == (-5, "9007199254740993")
+    assert [(each.value, each.count) for each in about.values] == [("9007199254740993", 2), (-5, 1), (2**53, 1)]
 
 
 async def test_the_answer_is_kept_and_does_not_depend_on_what_is_hidden(store):

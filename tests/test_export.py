@@ -48,7 +48,17 @@ def command_of(result, store):
 def said_of(store):
     """What the manifest says of the content."""
     manifest = store.manifest()
-    fields = ("encoding", "items", "pairs", "directed", "score_abs_max", "batch_rows", "items_file", "titles_file")
+    fields = (
+        "encoding",
+        "items",
+        "pairs",
+        "directed",
+        "score_abs_max",
+        "batch_rows",
+        "items_file",
+        "titles_file",
+        "payloads_file",
+    )
     return {field: getattr(manifest, field) for field in fields} | {"shards": manifest.shards}
 
 

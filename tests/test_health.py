@@ -1,27 +1,22 @@
-"""/healthz of a replica, and how the supervisor learns which shard actors are away, without Ray."""
-
-from dataclasses import replace
-from types import SimpleNamespace
+"""/healthz of a replica, without Ray."""
 
 import httpx
 import pytest
-from ray.exceptions import ActorUnavailableError
 
-from simshard.serve import supervisor
 from simshard.serve.answers import Health
 from simshard.serve.api import build_api
 from simshard.serve.cache import Cache, Lru
 from simshard.serve.health import describe_health
 from simshard.serve.router import local_table
 from simshard.serve.service import Service
-from simshard.serve.supervisor import State, Supervisor
+from simshard.serve.slots import NO_ANSWER, VERIFIES
+from simshard.serve.supervisor import State
 from simshard.shards.actor import Held
-from simshard.shards.errors import CorruptFile
 from simshard.shards.store import Snapshot
 from tests.builder import random_matrix, write_store
 from tests.test_router import POOL, actor_table
 
-HELD = tuple(Held(f"node-{slot % 2}", f"host-{slot % 2}", f"shard-{slot}", slot, 1, 1) for slot in range(3))
+HELD = tuple(Held(f"node-{slot % 2}", f"shard-{slot}", slot, 1, 1, f"host-{slot % 2}") for slot in range(3))
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +61,20 @@ async def test_shards_tell_where_they_are(store):
 
 @pytest.mark.parametrize(
     ("away", "words"),
-    [((1,), "the actor of shard 1 does not answer"), ((0, 2), "the actors of shards 0, 2 do not answer")],
+    [
+        ({1: NO_ANSWER}, "away: the actor of shard 1 (no answer)"),
+        ({2: NO_ANSWER, 0: NO_ANSWER}, "away: the actors of shards 0, 2 (no answer)"),
+        (
+            {0: "shard-0: checksum differs", 1: VERIFIES, 2: VERIFIES},
+            "away: the actor of shard 0 (shard-0: checksum differs), the actors of shards 1, 2 (verifying its file)",
+        ),
+    ],
 )
-async def test_an_actor_that_is_away_degrades_and_is_named(store, away, words):
+async def test_an_actor_that_is_away_degrades_and_is_named_with_the_reason(store, away, words):
     state = State(str(store.root), 1, store.resolve(), HELD, away=away)
     status, body = await health_of(store, state)
     assert (status, body["status"], body["problem"]) == (200, "degraded", words)
-    assert [shard["shard"] for shard in body["shards"] if shard["state"] == "away"] == list(away)
+    assert [shard["shard"] for shard in body["shards"] if shard["state"] == "away"] == sorted(away)
     _, body = await health_of(store, state, "hidden.json is damaged")
     assert body["problem"] == f"hidden.json is damaged; {words}"
 
@@ -80,119 +82,20 @@ async def test_an_actor_that_is_away_degrades_and_is_named(store, away, words):
 async def test_before_there_is_a_snapshot_and_while_the_supervisor_is_new(store):
     status, body = await health_of(store, State("x"), "not yet", table=False)
     assert (status, body["status"], body["shards"], body["problem"]) == (503, "unavailable", [], "not yet")
-    _, body = await health_of(store, State("x"))
+    _, body = await health_of(store, State("x", waits="snapshot s waits"), table=False)
+    assert (body["status"], body["problem"]) == ("unavailable", "snapshot s waits")
+    _, body = await health_of(store, State("x", away={1: NO_ANSWER}, waits="snapshot s waits"))
+    assert (body["status"], body["problem"]) == (
+        "degraded",
+        "snapshot s waits; the supervisor is opening the snapshot again",
+    )
+    assert [shard["state"] for shard in body["shards"]] == ["ok", "away", "ok"]
+    status, body = await health_of(store, State("x"))
+    assert (status, body["status"]) == (200, "degraded")
     assert [(shard["host"], shard["node"], shard["state"]) for shard in body["shards"]] == [(None, None, "ok")] * 3
 
 
-class Slot:
-    """A slot actor as the supervisor sees it: methods with `.options().remote()`, whose references are callables."""
-
-    def __init__(self, held):
-        self.answer, self.open_ = held, {"snapshot": held}
-        self.fault, self.late, self.asked = None, False, []
-
-    def _method(self, name, call):
-        def remote(*arguments):
-            self.asked.append(name)
-            return SimpleNamespace(slot=self, late=self.late, fault=self.fault, call=lambda: call(*arguments))
-
-        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=remote))
-
-    @property
-    def held(self):
-        return self._method("held", lambda: self.open_)
-
-    @property
-    def open(self):
-        return self._method("open", lambda name: self.open_.setdefault(name, self.answer))
-
-
-@pytest.fixture
-def slots(monkeypatch):
-    cancelled = []
-
-    def wait(refs, num_returns, timeout):
-        assert num_returns == len(refs)
-        assert timeout > 0
-        return [ref for ref in refs if not ref.late], [ref for ref in refs if ref.late]
-
-    def get(ref):
-        assert not ref.late
-        if ref.fault is not None:
-            raise ref.fault
-        return ref.call()
-
-    monkeypatch.setattr(supervisor, "ray", SimpleNamespace(wait=wait, get=get, cancel=cancelled.append))
-    slots = [Slot(held) for held in HELD]
-    slots.append(Slot(None))  # of an earlier snapshot with more shards
-    return SimpleNamespace(slots=slots, cancelled=cancelled)
-
-
-def of(slots):
-    """A supervisor of these slots, whose thread was never started."""
-    this = object.__new__(Supervisor)
-    this._slots = slots
-    this._state = State("store", 5, "snapshot", HELD)
-    return this
-
-
-UNAVAILABLE = ActorUnavailableError("gone", b"\0" * 16)
-
-
-def test_all_well_changes_nothing(slots):
-    this = of(slots.slots)
-    before = this._state
-    this._refresh("snapshot")
-    assert this._state == before
-    assert all(slot.asked == ["held"] for slot in slots.slots)
-
-
-@pytest.mark.parametrize("how", ["late", "fault"])
-def test_an_actor_that_does_not_answer_is_away_until_it_does(slots, how):
-    this = of(slots.slots)
-    setattr(slots.slots[1], how, {"late": True, "fault": UNAVAILABLE}[how])
-    this._refresh("snapshot")
-    assert this._state == replace(State("store", 5, "snapshot", HELD), away=(1,))  # of the same version
-    assert len(slots.cancelled) == (how == "late")
-    assert [slot.asked for slot in slots.slots] == [["held"]] * 4
-    setattr(slots.slots[1], how, None)
-    this._refresh("snapshot")
-    assert this._state == State("store", 5, "snapshot", HELD)
-
-
-def test_a_restarted_actor_opens_again_beside_one_that_is_away(slots):
-    this = of(slots.slots)
-    moved = Held("node-9", "host-9", "shard-0", 0, 1, 1)
-    slots.slots[0].open_, slots.slots[0].answer = {}, moved
-    slots.slots[2].fault = UNAVAILABLE
-    this._refresh("snapshot")
-    assert this._state.held == (moved, *HELD[1:])
-    assert (this._state.away, this._state.version) == ((2,), 6)
-    assert [slot.asked for slot in slots.slots] == [["held", "open"], ["held"], ["held"], ["held"]]
-
-
-def test_a_restarted_actor_is_away_while_and_when_it_cannot_open(slots):
-    this = of(slots.slots)
-    slot = slots.slots[0]
-    slot.open_ = {}
-    meanwhile = []
-
-    class Damaged(Slot):
-        @property
-        def open(self):
-            def call(_):
-                meanwhile.append(this._state.away)
-                raise CorruptFile("shard-0: its checksum differs")
-
-            return self._method("open", call)
-
-    slot.__class__ = Damaged
-    this._refresh("snapshot")
-    assert (meanwhile, this._state.away, this._state.held) == ([(0,)], (0,), HELD)
-
-
-def test_an_actor_beyond_the_shards_of_the_snapshot_is_none_of_its_shards(slots):
-    this = of(slots.slots)
-    slots.slots[3].fault = UNAVAILABLE
-    this._refresh("snapshot")
-    assert this._state.away == ()
+async def test_what_the_active_snapshot_waits_for_degrades(store):
+    state = State(str(store.root), 1, store.resolve(), HELD, waits="snapshot s waits for the actor of shard 1")
+    _, body = await health_of(store, state)
+    assert (body["status"], body["problem"]) == ("degraded", state.waits)

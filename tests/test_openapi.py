@@ -31,6 +31,7 @@ ID_LISTS = {
     "exclude_ids": 0,
     "ids": 0,
 }  # even or odd ones: all different
+NEED_SNAPSHOTS = {"POST /v1/snapshots/rollback", "POST /v1/snapshots/{name}/activate"}  # others than there are
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -122,7 +123,11 @@ def test_no_request_finds_a_500_or_an_answer_beside_its_schema(api_schema, mode)
             case.validate_response(answer, checks=CHECKS)
 
         ask()
+        tries = 5 if mode == GenerationMode.POSITIVE and operation.label not in NEED_SNAPSHOTS else 1
+        while tries > 1 and all(status >= 300 for status in statuses[operation.label]):
+            ask()  # options that are valid one by one refuse each other: other examples
+            tries -= 1
     assert len(statuses) >= (len(operations) if mode == GenerationMode.POSITIVE else 8)
     if mode == GenerationMode.POSITIVE:
         unanswered = {label for label, found in statuses.items() if all(status >= 300 for status in found)}
-        assert unanswered <= {"POST /v1/snapshots/rollback", "POST /v1/snapshots/{name}/activate"}
+        assert unanswered <= NEED_SNAPSHOTS

@@ -125,10 +125,10 @@ def test_enter_waits_for_the_answer_to_what_was_typed(visit):
     box.press("Enter")
     page.wait_for_timeout(400)
     assert page.locator(".seed").count() == 0  # not what was found before
-    page.unroute_all()
     for route in held:
         route.continue_()
     expect(page.locator(".seed .name")).to_have_text("Trigun")
+    page.unroute_all()
 
 
 def test_the_box_takes_what_no_title_can_be(visit):
@@ -400,6 +400,8 @@ def test_the_map_is_walked_by_click_and_key(visit):
 def test_the_map_rests_where_motion_is_unwanted(visit):
     page = visit(f"{CHOSEN}&view=map", reduced_motion="reduce")
     expect(page.locator(".node").nth(10)).to_be_attached()
+    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(200)  # until its width is known
     where = "[...document.querySelectorAll('.node')].map((node) => node.getAttribute('transform')).join()"
     before = page.evaluate(where)
     page.wait_for_timeout(300)

@@ -108,7 +108,7 @@ export function SimilarityMap({ state, about, known, remember, walk, home, choos
 }
 
 const STILL = "(prefers-reduced-motion: reduce)";
-const MARGIN = { x: 56, y: 36 };
+const MARGIN = { x: 66, y: 36 };
 
 interface GraphProps {
   nodes: GraphNode[];
