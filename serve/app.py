@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -69,6 +70,9 @@ class Ingress:
         self._followers = [loop.create_task(self._follow()), loop.create_task(self._follow_hidden())]
         with suppress(TimeoutError):
             await asyncio.wait_for(self._first.wait(), _FIRST_TABLE)
+        # What is there by now, mostly modules, stays: looked at again and again it would take a quarter of each request.
+        gc.collect()
+        gc.freeze()
 
     def __serve_build_asgi_app__(self) -> Any:
         return self._gate

@@ -1,4 +1,4 @@
-"""Routes for operators and readers: health, and the documentation from files of this machine."""
+"""What operators and readers ask: health, and the documentation from files of this machine."""
 
 from __future__ import annotations
 
@@ -7,42 +7,53 @@ from importlib import resources
 from typing import Any
 
 import orjson
-from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from simshard.serve.answers import Health
 from simshard.serve.gate import refusal
+from simshard.serve.openapi import JSON, Operation
 from simshard.serve.page import guarded, script_hashes
 
 _ASSETS = {"swagger-ui-bundle.js": "application/javascript", "swagger-ui.css": "text/css"}
 
 
-def add_operations(app: FastAPI, health: Callable[[], dict[str, Any]]) -> None:
-    """Add /livez, /readyz and /healthz; `health` gives the body of the last."""
+def health_operations(health: Callable[[], dict[str, Any]]) -> list[Operation]:
+    """/livez, /readyz and /healthz; `health` gives the body of the last."""
 
-    @app.get("/livez", tags=["operations"], summary="Whether the process answers")
-    async def livez() -> dict[str, str]:
-        return {"status": "ok"}
+    async def livez(_: Request) -> Response:
+        return Response(b'{"status":"ok"}', media_type=JSON)
 
-    @app.get("/readyz", tags=["operations"], summary="Whether queries can be answered")
-    async def readyz() -> Response:
+    async def readyz(_: Request) -> Response:
         state = health()
         if state["snapshot"] is None:
             return refusal(503, "Not ready", state["problem"] or "no snapshot is open yet")
-        return Response(orjson.dumps({"status": "ok", "snapshot": state["snapshot"]}), media_type="application/json")
+        return Response(orjson.dumps({"status": "ok", "snapshot": state["snapshot"]}), media_type=JSON)
 
-    @app.get("/healthz", response_model=Health, tags=["operations"], summary="What state the replica is in")
-    async def healthz() -> Response:
+    async def healthz(_: Request) -> Response:
         state = health()
-        status = 503 if state["status"] == "unavailable" else 200
-        return Response(orjson.dumps(state), status, media_type="application/json")
+        return Response(orjson.dumps(state), 503 if state["status"] == "unavailable" else 200, media_type=JSON)
+
+    tag = "operations"
+    return [
+        Operation("GET", "/livez", livez, "Whether the process answers", tag),
+        Operation("GET", "/readyz", readyz, "Whether queries can be answered", tag),
+        Operation("GET", "/healthz", healthz, "What state the replica is in", tag, response=Health),
+    ]
 
 
-def add_docs(app: FastAPI) -> None:
-    """Swagger UI from the files of the fastapi-swagger wheel: nothing is loaded from another host."""
+def docs_routes(document: Callable[[], dict[str, Any]]) -> list[Route]:
+    """The OpenAPI document, and Swagger UI from the files of the fastapi-swagger wheel, without any other host."""
     blank_icon = "data:,"
 
-    @app.get("/docs", include_in_schema=False)
+    async def openapi(request: Request) -> Response:
+        root = request.scope.get("root_path", "").rstrip("/")
+        servers = {"servers": [{"url": root}]} if root else {}
+        return Response(orjson.dumps(document() | servers), media_type=JSON)
+
     async def docs(request: Request) -> Response:
         root = request.scope.get("root_path", "").rstrip("/")
         page = get_swagger_ui_html(
@@ -55,9 +66,11 @@ def add_docs(app: FastAPI) -> None:
         page.headers.update(guarded(scripts=script_hashes(bytes(page.body)), styles=["'unsafe-inline'"]))
         return page
 
-    @app.get("/docs/{name}", include_in_schema=False)
-    def asset(name: str) -> Response:
+    def asset(request: Request) -> Response:
+        name = request.path_params["name"]
         if name not in _ASSETS:
             raise HTTPException(404, "Not Found")
         content = (resources.files("fastapi_swagger") / "resources" / name).read_bytes()
         return Response(content, headers={"Cache-Control": "max-age=86400", **guarded()}, media_type=_ASSETS[name])
+
+    return [Route("/openapi.json", openapi), Route("/docs", docs), Route("/docs/{name}", asset)]

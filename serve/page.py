@@ -11,7 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from simshard.serve.asked import entity_tag, names_tag
 from simshard.serve.gate import refusal
@@ -105,8 +108,8 @@ def _read(path: Path) -> File:
     return File(body, packed if len(packed) < len(body) else None, kind, tag)
 
 
-def add_page(app: FastAPI, origins: Callable[[], Sequence[str]]) -> None:
-    """Add the page at / with its assets; `origins` are the hosts whose pictures it may show just now."""
+def page_routes(origins: Callable[[], Sequence[str]]) -> list[Route]:
+    """The page at / and its assets; `origins` are the hosts whose pictures it may show just now."""
 
     def answer(request: Request, path: str, cache_control: str, images: Sequence[str] = ()) -> Response:
         try:
@@ -130,16 +133,13 @@ def add_page(app: FastAPI, origins: Callable[[], Sequence[str]]) -> None:
         return Response(None if request.method == "HEAD" else body, 200, headers, file.kind)
 
     # Plain functions, so that they run in threads: the first request reads and packs the files.
-    methods = ["GET", "HEAD"]
-
-    @app.api_route("/", methods=methods, include_in_schema=False)
     def index(request: Request) -> Response:
         return answer(request, "index.html", "no-cache", origins())
 
-    @app.api_route("/favicon.svg", methods=methods, include_in_schema=False)
     def favicon(request: Request) -> Response:
         return answer(request, "favicon.svg", "no-cache")
 
-    @app.api_route("/assets/{name}", methods=methods, include_in_schema=False)
-    def asset(request: Request, name: str) -> Response:
-        return answer(request, f"assets/{name}", "public, max-age=31536000, immutable")
+    def asset(request: Request) -> Response:
+        return answer(request, f"assets/{request.path_params['name']}", "public, max-age=31536000, immutable")
+
+    return [Route("/", index), Route("/favicon.svg", favicon), Route("/assets/{name}", asset)]

@@ -1,54 +1,91 @@
-"""Query strings: what the OpenAPI document says of them, and requests out of them; objects and lists are JSON."""
+"""Requests out of query strings, in which objects and lists are JSON, and out of bodies."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Annotated, Any, TypeVar
 
 import orjson
-from pydantic import BaseModel
+from pydantic import Field, StrictInt
 from starlette.requests import Request
 
 from simshard.serve.parsing import parse
-from simshard.serve.requests import TEXT_PARAMETERS, SimilarRequest
-from simshard.shards.errors import InvalidQuery
+from simshard.serve.requests import TEXT_PARAMETERS, Limit, Model, Text
+from simshard.serve.service import MOST_VALUES
+from simshard.shards.errors import InvalidQuery, SimshardError
+
+M = TypeVar("M", bound=Model)
+IdText = Annotated[Text, Field(min_length=1, description="The item's id as text.")]
 
 
-def described(model: type[BaseModel]) -> dict[str, Any]:
-    """What the OpenAPI document says of a model whose fields are query parameters; objects and lists are JSON."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    described = []
-    for name, whole in schema["properties"].items():
-        kinds = [kind for kind in whole.get("anyOf", ()) if kind != {"type": "null"}]
-        about = {
-            key: value for key, value in whole.items() if key != "anyOf" and not (key == "default" and value is None)
-        }
-        about |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}
-        parameter = {"name": name, "in": "query", "required": name in schema.get("required", ())}
-        if "description" in about:
-            parameter["description"] = about.pop("description")
-        nested = any("$ref" in kind or kind.get("type") == "array" for kind in (about, *kinds))
-        described.append(
-            parameter | ({"content": {"application/json": {"schema": about}}} if nested else {"schema": about})
-        )
-    return {"parameters": described}
+class FindRequest(Model):
+    """The parameters of GET /v1/items."""
+
+    q: Annotated[
+        Text,
+        Field(
+            max_length=200,
+            description="Beginnings of words of the title, in any case, without accents; or an id. None: all.",
+        ),
+    ] = ""
+    limit: Limit = 10
 
 
-def similar_request(request: Request, **given: str) -> SimilarRequest:
-    """The options in a query string: text for names and ids, JSON for all else. Raises InvalidQuery."""
-    if "id" in given and "id" in request.query_params:
-        raise InvalidQuery("id", "the id stands in the path")
-    check_parameters(request, *SimilarRequest.model_fields)
-    return parse(SimilarRequest, given | {name: _decode(name, text) for name, text in request.query_params.items()})
+class AttributesRequest(Model):
+    """The parameters of GET /v1/attributes."""
+
+    values: Annotated[StrictInt, Field(ge=0, le=MOST_VALUES, description="Most values to list of each attribute.")] = (
+        100
+    )
 
 
-def check_parameters(request: Request, *known: str) -> None:
-    """Return if the query string holds no parameter that is not known, and none twice. Raises InvalidQuery."""
-    names = [name for name, _ in request.query_params.multi_items()]
-    for name in names:
-        if name not in known:
-            raise InvalidQuery(name, f"no such parameter; there are {', '.join(known) or 'none'}")
-        if names.count(name) > 1:
-            raise InvalidQuery(name, "given twice")
+class ScoreRequest(Model):
+    """The parameters of GET /v1/score."""
+
+    a: IdText
+    b: IdText
+
+
+class InvalidBody(SimshardError):
+    """A body that is no JSON."""
+
+
+def from_query(model: type[M], request: Request, **in_path: str) -> M:
+    """The request in a query string: text for names and ids, JSON for all else. Raises InvalidQuery.
+
+    in_path: fields that the path holds.
+    """
+    given: dict[str, Any] = dict(in_path)
+    if request.scope["query_string"]:
+        for name, text in request.query_params.multi_items():
+            if name in in_path:
+                raise InvalidQuery(name, f"the {name} stands in the path")
+            if name not in model.model_fields:
+                known = [each for each in model.model_fields if each not in in_path]
+                raise InvalidQuery(name, f"no such parameter; there are {', '.join(known) or 'none'}")
+            if name in given:
+                raise InvalidQuery(name, "given twice")
+            given[name] = _decode(name, text)
+    return parse(model, given)
+
+
+async def from_body(model: type[M], request: Request) -> M:
+    """The request in a body. Raises InvalidBody and InvalidQuery."""
+    body = await request.body()
+    if not body:
+        raise InvalidQuery("body", "Field required")
+    if "json" not in request.headers.get("content-type", ""):
+        raise InvalidQuery("body", "send it with content-type: application/json")
+    try:
+        # Not orjson, to which an integer of 20 digits is a float and half a surrogate pair is no JSON.
+        values = json.loads(body)
+    except json.JSONDecodeError as error:
+        raise InvalidBody(f"the body is not JSON: {error.msg} at byte {error.pos}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidBody(f"the body is not JSON: not UTF-8 at byte {error.start}") from error
+    except RecursionError as error:
+        raise InvalidBody("the body is not JSON that can be read: it is nested too deeply") from error
+    return parse(model, values)
 
 
 def _decode(name: str, text: str) -> Any:

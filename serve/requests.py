@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-TEXT_PARAMETERS = ("id", "group_by", "snapshot")  # of a query string; all others are JSON
+TEXT_PARAMETERS = ("id", "a", "b", "q", "group_by", "snapshot")  # of a query string; all others are JSON
 MAX_SEEDS = 256  # so many multiples of 2^-44 P add up without error in a float64 (see simshard.shards.query)
 MAX_LIMIT = 1000
 MAX_DEPTH = 10_000

@@ -72,6 +72,7 @@ ORDER = {
         "health",
         "gate",
         "page",
+        "openapi",
         "operations",
         "parameters",
         "api",
