@@ -8,24 +8,29 @@ import { formatState, parseState, type Seed, type State } from "./state";
 /** Change the state; `sliding` is one of many changes by a slider, and leaves no step to go back to. */
 export type Change = (next: (state: State) => State, sliding?: boolean) => void;
 
-const RESTED = 60; // milliseconds until a slider counts as let go
+const APART = 80; // milliseconds between the states of a moving slider that are asked for
 const WRITTEN = 250; // browsers refuse to have their address written many times a second
 
-/** The state in the address, the same as far as no slider is moving, and a way to change it. */
+/** The state in the address, the same as it is to be asked for, and a way to change it. */
 export function useAddress(): [State, State, Change] {
   const [state, setState] = useState(() => parseState(location.search));
   const [settled, setSettled] = useState(state);
   const current = useRef(state);
-  const timers = useRef<ReturnType<typeof setTimeout>[]>([]);
+  const writing = useRef<ReturnType<typeof setTimeout>>(undefined);
+  const asking = useRef<ReturnType<typeof setTimeout>>(undefined);
   const write = useCallback((how: "pushState" | "replaceState") => {
-    timers.current.forEach(clearTimeout);
+    clearTimeout(writing.current);
+    writing.current = undefined;
     const query = formatState(current.current);
     history[how](null, "", query ? `?${query}` : location.pathname);
   }, []);
-  const settle = useCallback(() => setSettled(current.current), []);
+  const settle = useCallback(() => {
+    asking.current = undefined;
+    setSettled(current.current);
+  }, []);
   useEffect(() => {
     const restore = () => {
-      timers.current.forEach(clearTimeout);
+      clearTimeout(writing.current);
       current.current = parseState(location.search);
       setState(current.current);
       settle();
@@ -35,14 +40,16 @@ export function useAddress(): [State, State, Change] {
   }, [settle]);
   const change = useCallback<Change>(
     (next, sliding = false) => {
-      if (!sliding && timers.current.length) write("replaceState"); // where the slider was left
+      if (!sliding && writing.current) write("replaceState"); // where the slider was left
       current.current = next(current.current);
       setState(current.current);
       if (sliding) {
-        timers.current.forEach(clearTimeout);
-        timers.current = [setTimeout(settle, RESTED), setTimeout(write, WRITTEN, "replaceState")];
+        clearTimeout(writing.current);
+        writing.current = setTimeout(write, WRITTEN, "replaceState");
+        if (asking.current) return; // which will ask for this state, or a later one
+        setSettled(current.current);
+        asking.current = setTimeout(settle, APART);
       } else {
-        timers.current = [];
         write("pushState");
         settle();
       }
