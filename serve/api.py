@@ -28,6 +28,7 @@ from simshard.serve.answers import (
 )
 from simshard.serve.asked import Asked, Reply, entity_tag, names_tag
 from simshard.serve.batch import answer_batch
+from simshard.serve.bulk import NPY, GivenIds, read_ids
 from simshard.serve.gate import Gate, problem, refusal
 from simshard.serve.openapi import JSON, Operation, document
 from simshard.serve.operations import docs_routes, health_operations
@@ -40,7 +41,15 @@ from simshard.serve.parameters import (
     from_body,
     from_query,
 )
-from simshard.serve.requests import BatchRequest, BulkRequest, Model, RankRequest, RecommendRequest, SimilarRequest
+from simshard.serve.requests import (
+    BatchRequest,
+    BulkOptions,
+    BulkRequest,
+    Model,
+    RankRequest,
+    RecommendRequest,
+    SimilarRequest,
+)
 from simshard.serve.service import Service
 from simshard.serve.snapshots import list_snapshots
 from simshard.shards.errors import SimshardError
@@ -146,9 +155,15 @@ def _query_operations(service: Service, cache_control: str) -> list[Operation]:
         return reply(await service.answer(service.rank(options)))
 
     async def bulk(request: Request) -> Response:
-        options = await from_body(BulkRequest, request)
+        options: BulkOptions
+        ids: GivenIds = ()
+        if request.headers.get("content-type") == NPY:
+            options, ids = from_query(BulkOptions, request), read_ids(await request.body())
+        else:
+            from_query(Model, request)
+            options = await from_body(BulkRequest, request)
         await service.adopted(options.snapshot)
-        name, table = await service.nearest(options)
+        name, table = await service.nearest(options, ids)
         return Response(await asyncio.to_thread(_stream, table), 200, {"X-Snapshot": name}, ARROW)
 
     async def score(request: Request) -> Response:
@@ -157,7 +172,8 @@ def _query_operations(service: Service, cache_control: str) -> list[Operation]:
 
     hits: Any = {"query": SimilarRequest, "response": Answer, "conditional": True}
     one_hits = "What is similar to an item"
-    many = "What is similar to each of many items, as an Arrow stream: id, rank, neighbor, score"
+    many = "What is similar to each of many items, as an Arrow stream: id, rank, neighbor, score. "
+    many += "A body of JSON holds all, beside an array of ids stand the options in the query string"
     items: Any = {"tag": "items", "conditional": True}
     return [
         Operation("GET", "/v1/items/{id:path}/similar", similar, one_hits, "queries", **hits),
@@ -176,7 +192,17 @@ def _query_operations(service: Service, cache_control: str) -> list[Operation]:
         _post("/v1/recommend", recommend, "What goes with these items", RecommendRequest, Answer),
         _post("/v1/recommend/batch", batch, "Many such requests at once", BatchRequest, Batch),
         _post("/v1/rank", rank, "Given items in order for the seeds", RankRequest, Answer),
-        Operation("POST", "/v1/similar/bulk", bulk, many, "queries", body=BulkRequest, media=ARROW),
+        Operation(
+            "POST",
+            "/v1/similar/bulk",
+            bulk,
+            many,
+            "queries",
+            query=BulkOptions,
+            body=BulkRequest,
+            array=NPY,
+            media=ARROW,
+        ),
         Operation(
             "GET",
             "/v1/score",

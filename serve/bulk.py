@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -11,46 +13,87 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from simshard.serve.requests import MAX_BULK, NO_TEXT, BulkRequest, is_text
+from simshard.serve.requests import MAX_BULK, NO_TEXT, BulkOptions, is_text
 from simshard.serve.router import Table, nearest
 from simshard.serve.selections import Selections
 from simshard.shards.errors import InvalidQuery
 from simshard.shards.items import plain_id
-from simshard.shards.search import join_nearest
+from simshard.shards.search import Nearest, join_nearest
 
+NPY = "application/x-npy"
 _PIECE = 10_000
+_PLAIN_PIECE = 100_000  # without a filter no seed takes long
+
+GivenIds = Sequence[Any] | NDArray[np.int64]
 
 
-async def nearest_table(table: Table, selections: Selections, request: BulkRequest, pool: Executor) -> pa.Table:
-    """The hits of many single seeds: a table of id, rank (int32, from 1), neighbor and score (float32).
+def read_ids(body: bytes) -> NDArray[np.int64]:
+    """The ids in a .npy file: int64 (M,). Raises InvalidQuery."""
+    file = io.BytesIO(body)
+    try:
+        ids = np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, OSError, EOFError, SyntaxError, TypeError) as error:
+        raise InvalidQuery("body", f"not a .npy file ({str(error).splitlines()[0]})") from error
+    if ids.ndim != 1 or ids.dtype != np.int64:
+        raise InvalidQuery("ids", f"an array of one dimension of int64 is needed, not of {ids.ndim} of {ids.dtype}")
+    return np.ascontiguousarray(ids)
 
-    Rows stand in the order of `ids`; an unknown one has none and is named in the schema's metadata, `missing_ids`.
-    Raises InvalidQuery and ShardUnavailable.
+
+async def nearest_table(
+    table: Table, selections: Selections, ids: GivenIds, options: BulkOptions, pool: Executor
+) -> pa.Table:
+    """The hits of many single seeds (M,), in the order of `ids`.
+
+    One row a hit: id, rank (int32, from 1), neighbor and score (float32); an unknown id has none and is named in the
+    schema's metadata, `missing_ids`. With `lists` one row an id, M in all: id, neighbors and scores, null for an
+    unknown one. Raises InvalidQuery and ShardUnavailable.
     """
-    if len(request.ids) * request.limit > MAX_BULK:
-        raise InvalidQuery("ids", f"{len(request.ids):,} ids x limit {request.limit}: at most {MAX_BULK:,}")
+    if len(ids) * options.limit > MAX_BULK:
+        raise InvalidQuery("ids", f"{len(ids):,} ids x limit {options.limit}: at most {MAX_BULK:,}")
     loop = asyncio.get_running_loop()
-    text = selections.canonical(request.filter)
-    rows = await loop.run_in_executor(pool, _find, table, request.ids)
+    text = selections.canonical(options.filter)
+    rows = await loop.run_in_executor(pool, _find, table, ids)
     selection = await selections.selection(table, selections.hidden, text)
     known = rows >= 0
     seeds = rows[known].astype(np.uint32)
     parts = []
-    for start in range(0, len(seeds), _PIECE):  # between pieces a deadline can end the rest
-        parts.append(await nearest(table, seeds[start : start + _PIECE], request.limit, selection, pool))
+    size = _PLAIN_PIECE if selection is None else _PIECE
+    for start in range(0, len(seeds), size):  # between pieces a deadline can end the rest
+        parts.append(await nearest(table, seeds[start : start + size], options.limit, selection, pool))
 
     def assemble() -> pa.Table:
-        found = join_nearest(parts)
+        found = parts[0] if len(parts) == 1 else join_nearest(parts)
+        metadata: dict[str, str | bytes] = {"snapshot": table.name}
+        if options.lists:
+            return _lists(table, rows, found).replace_schema_metadata(metadata)
         columns = {
             "id": table.items.ids.take(pa.array(np.repeat(seeds, found.counts))),
             "rank": _ranks(found.counts),
             "neighbor": table.items.ids.take(pa.array(found.neighbors)),
             "score": found.scores,
         }
-        missing = orjson.dumps([plain_id(request.ids[place]) for place in np.flatnonzero(~known).tolist()])
-        return pa.table(columns).replace_schema_metadata({"snapshot": table.name, "missing_ids": missing})
+        unknown = [plain_id(ids[place]) for place in np.flatnonzero(~known).tolist()]
+        metadata["missing_ids"] = orjson.dumps(unknown, option=orjson.OPT_SERIALIZE_NUMPY)
+        return pa.table(columns).replace_schema_metadata(metadata)
 
     return await loop.run_in_executor(pool, assemble)
+
+
+def _lists(table: Table, rows: NDArray[np.int64], found: Nearest) -> pa.Table:
+    """One row for each of `rows` (M,), -1 for an unknown id."""
+    unknown = pa.array(rows < 0)
+    counts = np.zeros(len(rows), dtype=np.int32)
+    counts[rows >= 0] = found.counts
+    offsets = pa.array(np.concatenate(([0], np.cumsum(counts, dtype=np.int32)), dtype=np.int32))
+    neighbors = table.items.ids.take(pa.array(found.neighbors))
+    scores = pa.array(found.scores)
+    return pa.table(
+        {
+            "id": table.items.ids.take(pa.array(rows, mask=rows < 0)),
+            "neighbors": pa.ListArray.from_arrays(offsets, neighbors, mask=unknown),
+            "scores": pa.ListArray.from_arrays(offsets, scores, mask=unknown),
+        }
+    )
 
 
 def _ranks(counts: NDArray[np.intp]) -> NDArray[np.int32]:
@@ -59,8 +102,10 @@ def _ranks(counts: NDArray[np.intp]) -> NDArray[np.int32]:
     return (np.arange(1, int(counts.sum()) + 1) - np.repeat(starts, counts)).astype(np.int32)
 
 
-def _find(table: Table, ids: list[Any]) -> NDArray[np.int64]:
+def _find(table: Table, ids: GivenIds) -> NDArray[np.int64]:
     """Rows of ids, -1 for unknown ones. Raises InvalidQuery for what is no id."""
+    if isinstance(ids, np.ndarray):
+        return table.items.find(pa.array(ids))
     kinds = set(map(type, ids))
     if not kinds <= {int, str}:
         place = next(i for i, id_ in enumerate(ids) if type(id_) not in (int, str))

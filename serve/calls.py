@@ -5,6 +5,7 @@ Each is sent the response to every call that it yields, and returns what it made
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, TypeVar, Unpack
@@ -27,12 +28,13 @@ _BODY = 1_000_000  # bytes; a server takes 1 MiB
 
 
 class Call(NamedTuple):
-    """One HTTP request: parameters for its query string, or a body to send as JSON (bytes: that is JSON)."""
+    """One HTTP request: parameters for its query string, and a body, sent as JSON unless it is bytes of a `kind`."""
 
     method: str
     path: str
     params: Mapping[str, Any] | None = None
     body: Any = None
+    kind: str = "application/json"
 
 
 Flow = Generator[Call, httpx.Response, T]
@@ -79,13 +81,16 @@ class RankOptions(ScoringOptions, total=False):
 def similar(id: Id, **options: Unpack[HitOptions]) -> Flow[Answer]:
     """Hits for one item."""
     params = {"id": str(id), **options}
-    response = yield Call("GET", "/v1/similar", {name: _text(name, value) for name, value in params.items()})
+    response = yield Call("GET", "/v1/similar", _texts(params))
     return Answer.model_validate_json(response.content)
 
 
-def _text(name: str, value: Any) -> str | None:
-    """A parameter as it stands in a query string; None: it does not."""
-    return value if value is None or name in TEXT_PARAMETERS else json.dumps(value, default=list)
+def _texts(params: Mapping[str, Any]) -> dict[str, str | None]:
+    """Parameters as they stand in a query string; None: one does not."""
+    return {
+        name: value if value is None or name in TEXT_PARAMETERS else json.dumps(value, default=list)
+        for name, value in params.items()
+    }
 
 
 def recommend(positive: Sequence[GivenSeed], **options: Unpack[RecommendOptions]) -> Flow[Answer]:
@@ -158,24 +163,75 @@ def similar_many(
     """
     import pyarrow as pa
 
-    given: list[Id] = getattr(ids, "to_pylist", getattr(ids, "tolist", lambda: list(ids)))()
+    array = _integers(ids)
+    given = array if array is not None else getattr(ids, "to_pylist", getattr(ids, "tolist", lambda: list(ids)))()
     size = max(MAX_BULK // limit, 1) if limit > 0 else 1
+    if array is not None:
+        size = min(size, _BODY // array.itemsize)
     tables: list[pa.Table] = []
     missing: list[Id] = []
     start = 0
     while start < len(given) or not tables:
         part = given[start : start + size]
-        body = {"ids": part, "limit": limit, "filter": filter, "snapshot": snapshot}
-        content = _encoded(body)
-        if len(part) > 1 and len(content) > _BODY:
-            size //= 2
-            continue
-        response = yield Call("POST", "/v1/similar/bulk", body=content)
-        tables.append(pa.ipc.open_stream(response.content).read_all())
-        missing += json.loads(tables[-1].schema.metadata[b"missing_ids"])
+        options = {"limit": limit, "lists": True, "filter": filter, "snapshot": snapshot}
+        if array is not None:
+            call = Call("POST", "/v1/similar/bulk", _texts(options), _npy(part), "application/x-npy")
+        else:
+            call = Call("POST", "/v1/similar/bulk", body=_encoded({"ids": part, **options}))
+            if len(part) > 1 and len(call.body) > _BODY:
+                size //= 2
+                continue
+        response = yield call
+        lists = pa.ipc.open_stream(response.content).read_all()
+        tables.append(_flat(lists))
+        if lists["neighbors"].null_count:
+            missing += [part[place] for place in lists["neighbors"].is_null().to_numpy().nonzero()[0]]
         snapshot = response.headers["x-snapshot"]
         start += size
-    return pa.concat_tables(tables).replace_schema_metadata({"snapshot": snapshot, "missing_ids": json.dumps(missing)})
+    told = json.dumps(missing, default=int)
+    return pa.concat_tables(tables).replace_schema_metadata({"snapshot": snapshot, "missing_ids": told})
+
+
+def _integers(ids: Any) -> Any:
+    """Ids in a numpy or Arrow array of integers as int64; None for all else."""
+    import numpy as np
+    import pyarrow as pa
+
+    if isinstance(ids, pa.Array | pa.ChunkedArray):
+        if not pa.types.is_integer(ids.type) or ids.null_count:
+            return None
+        ids = ids.to_numpy()
+    if not isinstance(ids, np.ndarray) or ids.ndim != 1 or ids.dtype.kind not in "iu" or ids.dtype == np.uint64:
+        return None
+    return ids.astype(np.int64, copy=False)
+
+
+def _npy(array: Any) -> bytes:
+    import numpy as np
+
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def _flat(lists: pa.Table) -> pa.Table:
+    """One row a hit, of one row an id with lists of neighbors and scores."""
+    import numpy as np
+    import pyarrow as pa
+
+    batch = lists.combine_chunks()
+    neighbors, scores = (batch[name].combine_chunks() for name in ("neighbors", "scores"))
+    offsets = neighbors.offsets.to_numpy()
+    counts = np.diff(offsets)
+    places = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    ranks = np.arange(1, len(places) + 1, dtype=np.int32) - offsets[places]
+    columns = {
+        "id": batch["id"].combine_chunks().take(pa.array(places)),
+        "rank": ranks,
+        "neighbor": neighbors.flatten(),
+        "score": scores.flatten(),
+    }
+    return pa.table(columns)
 
 
 def _encoded(body: Any) -> bytes:
@@ -188,5 +244,5 @@ def request_of(call: Call) -> dict[str, Any]:
     request: dict[str, Any] = {"method": call.method, "url": call.path.lstrip("/"), "params": params}
     if call.body is not None:
         request["content"] = call.body if isinstance(call.body, bytes) else _encoded(call.body)
-        request["headers"] = {"content-type": "application/json"}
+        request["headers"] = {"content-type": call.kind}
     return request

@@ -42,13 +42,13 @@ class HandleTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         """Send a request and wait for the response. Raises httpx.TransportError."""
         with _translated(request):
             answer = self._sent(request, request.read()).result(timeout_s=_timeout(request))
-        return httpx.Response(answer[0], headers=answer[1], content=answer[2])
+        return httpx.Response(answer[0], headers=answer[1], content=bytes(answer[2]))
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and await the response. Raises httpx.TransportError."""
         with _translated(request):
             answer = await asyncio.wait_for(self._sent(request, await request.aread()), _timeout(request))
-        return httpx.Response(answer[0], headers=answer[1], content=answer[2])
+        return httpx.Response(answer[0], headers=answer[1], content=bytes(answer[2]))
 
 
 def _timeout(request: httpx.Request) -> float | None:

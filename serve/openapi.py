@@ -27,7 +27,8 @@ _IN_PATH = re.compile(r"\{(\w+)(?::path)?\}")
 class Operation:
     """One call: `answer` gives the response to a request, the rest is what the document says of it.
 
-    path: as Starlette has it. query, body: what is read from there. response: what a 200 of media type `media` holds.
+    path: as Starlette has it. query, body: what is read from there. array: the media type of a body that is an array,
+    to which the query belongs. response: what a 200 of media type `media` holds.
     conditional: whether If-None-Match is heeded. admin: whether it takes the admin key.
     """
 
@@ -38,6 +39,7 @@ class Operation:
     tag: str
     query: type[Model] = Model
     body: type[Model] | None = None
+    array: str = ""
     response: type[BaseModel] | None = None
     media: str = JSON
     conditional: bool = False
@@ -85,6 +87,7 @@ def _described(operation: Operation) -> dict[str, Any]:
     }
     if operation.body is not None:
         content = {JSON: {"schema": {"$ref": _REF.format(model=operation.body.__name__)}}}
+        content |= {operation.array: {}} if operation.array else {}
         found["requestBody"] = {"content": content, "required": True}
     return found
 

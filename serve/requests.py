@@ -265,14 +265,20 @@ class BatchRequest(Model):
     ]
 
 
-class BulkRequest(Model):
-    """Many items at once; ids x limit <= 1,000,000."""
+class BulkOptions(Model):
+    """What a query for many items at once may say beside their ids; ids x limit <= 1,000,000."""
+
+    limit: Limit = 10
+    lists: Annotated[StrictBool, Field(description="One row an id, with lists; else one a hit.")] = False
+    filter: GivenFilter | None = None
+    snapshot: Text | None = None
+    timeout_ms: Annotated[StrictInt, Field(ge=1, le=60_000)] = 10_000
+
+
+class BulkRequest(BulkOptions):
+    """Many items at once."""
 
     ids: Annotated[
         list[Any],
         WithJsonSchema({"type": "array", "items": {"anyOf": [{"type": "integer"}, {"type": "string"}]}}),
     ]
-    limit: Limit = 10
-    filter: GivenFilter | None = None
-    snapshot: Text | None = None
-    timeout_ms: Annotated[StrictInt, Field(ge=1, le=60_000)] = 10_000

@@ -186,6 +186,13 @@ def _in_order(owners: NDArray[np.intp], shards: Sequence[int], answers: Sequence
     counts = np.zeros(len(owners), dtype=np.intp)
     for shard, answer in zip(shards, answers, strict=True):
         counts[owners == shard] = answer.counts
+    width = int(counts.max(initial=0))
+    if width and (counts == width).all():  # each is a matrix, whose rows are put where they belong
+        rows, values = np.empty((len(owners), width), np.uint32), np.empty((len(owners), width), np.float32)
+        for shard, answer in zip(shards, answers, strict=True):
+            mine = np.flatnonzero(owners == shard)
+            rows[mine], values[mine] = answer.neighbors.reshape(-1, width), answer.scores.reshape(-1, width)
+        return Nearest(counts, rows.reshape(-1), values.reshape(-1))
     owner_of_each = np.repeat(owners, counts)
     neighbors = np.empty(len(owner_of_each), dtype=np.uint32)
     scores = np.empty(len(owner_of_each), dtype=np.float32)

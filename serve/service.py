@@ -17,12 +17,13 @@ import orjson
 import pyarrow as pa
 
 from simshard.serve.asked import DEFAULT_TIMEOUT_MS, Asked, Compute, Reply, Trace
-from simshard.serve.bulk import nearest_table
+from simshard.serve.bulk import GivenIds, nearest_table
 from simshard.serve.cache import Cache, Computed, Outcome
 from simshard.serve.encode import encode
+from simshard.serve.memory import Releasing
 from simshard.serve.questions import Question, ask_rank, ask_recommend, ask_similar, row_of
 from simshard.serve.ranking import rank_hits
-from simshard.serve.requests import BulkRequest, RankRequest, RecommendRequest, SimilarRequest
+from simshard.serve.requests import BulkOptions, BulkRequest, RankRequest, RecommendRequest, SimilarRequest
 from simshard.serve.router import Table, pair_scores
 from simshard.serve.search import find_items
 from simshard.serve.selections import Selections
@@ -68,6 +69,7 @@ class Service:
         self.selections = Selections(pool, filters or {}, default_filter)
         self._pool = pool
         self._redis_classes = redis_classes
+        self.releasing = Releasing()
         self._one_bulk = asyncio.Semaphore(1)  # the others wait, and leave the pool's threads to single questions
         self._one_description = asyncio.Semaphore(1)  # as do those of other snapshots, which take memory as well
 
@@ -148,11 +150,10 @@ class Service:
         """What `describe_attributes` says of a table, as JSON: once for all who ask for any part of it."""
 
         def describe() -> bytes:
-            found = orjson.dumps(describe_attributes(table.items, MOST_VALUES))
-            pa.default_memory_pool().release_unused()  # what counting took is more than the replica has else
-            return found
+            return orjson.dumps(describe_attributes(table.items, MOST_VALUES))
 
         async def compute() -> Computed:
+            self.releasing.soon()
             async with self._one_description:
                 return Computed(await self._in_pool(describe), keep=True)
 
@@ -231,11 +232,16 @@ class Service:
             return error
         return InvalidFilter(error.field, error.message, self.table.items.types)
 
-    async def nearest(self, request: BulkRequest) -> tuple[str, pa.Table]:
-        """The snapshot, and what `nearest_table` says of it. Raises its errors, DeadlineExceeded and SnapshotGone."""
+    async def nearest(self, request: BulkOptions, ids: GivenIds = ()) -> tuple[str, pa.Table]:
+        """The snapshot, and what `nearest_table` says of it; ids: those of the request, where it is a BulkRequest.
+
+        Raises its errors, DeadlineExceeded and SnapshotGone.
+        """
         table = self.opened(request.snapshot)
+        given = request.ids if isinstance(request, BulkRequest) else ids
+        self.releasing.soon()
         async with _deadline(request.timeout_ms), self._one_bulk:
-            return table.name, await nearest_table(table, self.selections, request, self._pool)
+            return table.name, await nearest_table(table, self.selections, given, request, self._pool)
 
     def _asked(
         self,

@@ -170,5 +170,7 @@ def nearest(reader: ShardReader, rows: Rows, limit: int, selection: Selection | 
         hits = search(reader, query)
         counts[place] = len(hits.rows)
         neighbors[place, : len(hits.rows)], found[place, : len(hits.rows)] = hits.rows, hits.scores
+    if (counts == limit).all():
+        return Nearest(counts, neighbors.reshape(-1), found.reshape(-1))
     kept = np.arange(limit) < counts[:, None]
     return Nearest(counts, neighbors[kept], found[kept])

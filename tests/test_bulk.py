@@ -1,0 +1,83 @@
+"""Many items at once over HTTP: arrays in, lists out, and what is neither."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from simshard.serve.cache import Cache, Lru
+from simshard.serve.router import local_table
+from simshard.serve.service import Service
+from simshard.shards.store import Snapshot
+from tests import oracle
+from tests.builder import random_matrix, write_store
+from tests.test_api import client_of
+from tests.test_router import POOL
+
+NPY = {"content-type": "application/x-npy"}
+
+
+MATRIX = random_matrix(5, 40, density=0.7)
+
+
+def client_for(folder, ids=None):
+    store = write_store(folder, MATRIX, shards=3, ids=ids)
+    return client_of(service_of(store), store), store
+
+
+def service_of(store):
+    service = Service(Cache(Lru(0), None), POOL)
+    service.table = local_table(Snapshot(store), POOL)
+    return service
+
+
+def npy(ids):
+    file = io.BytesIO()
+    np.lib.format.write_array(file, np.array(ids), allow_pickle=True)
+    return file.getvalue()
+
+
+async def test_in_lists_there_is_a_row_for_each_id(tmp_path):
+    ids = [f"id {row}" for row in range(len(MATRIX))]
+    client, store = client_for(tmp_path, pa.array(ids))
+    answer = await client.post("/v1/similar/bulk", json={"ids": ["id 3", "nobody", "id 3"], "limit": 4, "lists": True})
+    table = pa.ipc.open_stream(answer.content).read_all()
+    assert table.schema.metadata == {b"snapshot": store.resolve().encode()}
+    hits = oracle.hits(MATRIX, [oracle.Seed(3)], limit=4)
+    row = {"id": "id 3", "neighbors": [ids[row] for row, _ in hits], "scores": [float(score) for _, score in hits]}
+    assert table.to_pylist() == [row, {"id": None, "neighbors": None, "scores": None}, row]
+
+
+@pytest.mark.parametrize("limit", [3, 1000])
+async def test_an_array_of_integers_is_taken(tmp_path, limit):
+    client, _ = client_for(tmp_path)
+    ids = [7, 99, 0, 7, 39]
+    answer = await client.post(f"/v1/similar/bulk?limit={limit}", content=npy(ids), headers=NPY)
+    by_json = await client.post("/v1/similar/bulk", json={"ids": ids, "limit": limit})
+    assert answer.status_code == 200
+    assert answer.content == by_json.content
+    expected = [(id_, *hit) for id_ in (7, 0, 7, 39) for hit in oracle.hits(MATRIX, [oracle.Seed(id_)], limit=limit)]
+    rows = pa.ipc.open_stream(answer.content).read_all().to_pylist()
+    assert [(row["id"], row["neighbor"], np.float32(row["score"])) for row in rows] == expected
+
+
+async def test_what_is_no_array_of_ids_is_refused(tmp_path):
+    client, _ = client_for(tmp_path)
+    whole = npy([1, 2, 3])
+    for body, field in [
+        (b"", "body"),
+        (b"[1, 2]", "body"),
+        (whole[:-1], "body"),
+        (whole[:40], "body"),
+        (npy([1.5]), "ids"),
+        (npy([[1]]), "ids"),
+        (npy(7), "ids"),
+        (npy(["a"]), "ids"),
+        (npy([None]), "body"),  # a pickle
+        (npy(range(1001)), "ids"),
+    ]:
+        answer = await client.post("/v1/similar/bulk?limit=1000", content=body, headers=NPY)
+        assert (answer.status_code, answer.json()["field"]) == (422, field), answer.text
+    answer = await client.post("/v1/similar/bulk?limit=3", json={"ids": ["id 1"]})
+    assert (answer.status_code, answer.json()["field"]) == (422, "limit")
