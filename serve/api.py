@@ -111,7 +111,7 @@ def _query_operations(service: Service, cache_control: str) -> list[Operation]:
         headers["Server-Timing"] = ", ".join(f"{stage};dur={ms:.3f}" for stage, ms in answer.stages.items())
         if answer.shards:
             headers["X-Shards"] = ",".join(map(str, answer.shards))
-        return Response(answer.body, 200, headers | (caching or {}), JSON)
+        return Encoded(answer.body, headers | (caching or {}))
 
     async def get(request: Request, asked: Asked) -> Response:
         if names_tag(request.headers.getlist("if-none-match"), asked.etag):
@@ -214,6 +214,20 @@ def _query_operations(service: Service, cache_control: str) -> list[Operation]:
             conditional=True,
         ),
     ]
+
+
+class Encoded(Response):
+    """A JSON body with headers, without what Starlette looks at for other responses."""
+
+    def __init__(self, body: bytes, headers: dict[str, str]) -> None:
+        self.status_code = 200
+        self.background = None
+        self.body = body
+        self.raw_headers = [
+            (b"content-length", b"%d" % len(body)),
+            (b"content-type", b"application/json"),
+            *((name.lower().encode(), value.encode()) for name, value in headers.items()),
+        ]
 
 
 def _post(path: str, answer: Any, summary: str, body: type[Model], response: Any) -> Operation:

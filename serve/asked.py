@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -51,7 +52,7 @@ class Asked:
     asks_shards: bool
     timeout_ms: int = DEFAULT_TIMEOUT_MS
 
-    @property
+    @functools.cached_property
     def etag(self) -> str:
         """The entity tag of its answer: of snapshot, hidden items and question."""
         return entity_tag(self.key)

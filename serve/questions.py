@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ from simshard.serve.selections import Selections
 from simshard.shards.errors import InvalidQuery, UnknownItem
 from simshard.shards.items import plain_id
 from simshard.shards.query import Query, Selection, Strategy, rounding_for
+
+_NONE = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -141,23 +144,25 @@ def _of_options(question: Question, table: Table, selections: Selections, option
         raise InvalidQuery("offset", "diversity orders the first page only; ask for a larger limit instead")
     if options.group_size != 1 and options.group_by is None:
         raise InvalidQuery("group_size", "there is no group_by that it could be of")
-    rows = table.items.find_all(options.exclude_ids)
+    rows = table.items.find_all(options.exclude_ids) if options.exclude_ids else _NONE
     fallback = options.fallback
-    question = replace(
+    return _of_scoring(
         question,
+        selections,
+        options,
         offset=options.offset,
-        exclude=tuple(np.unique(rows[rows >= 0]).tolist()),
+        exclude=tuple(np.unique(rows[rows >= 0]).tolist()) if len(rows) else (),
         diversity=options.diversity,
         group_by=options.group_by,
         group_size=options.group_size,
         fallback=None if fallback is None else (fallback.order_by, fallback.direction == "desc"),
     )
-    return _of_scoring(question, selections, options)
 
 
-def _of_scoring(question: Question, selections: Selections, options: Scoring) -> Question:
+def _of_scoring(question: Question, selections: Selections, options: Scoring, **others: Any) -> Question:
     return replace(
         question,
+        **others,
         score_threshold=options.score_threshold,
         filter=selections.canonical(options.filter),
         boosts=selections.boosts(options.boost),

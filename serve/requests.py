@@ -188,7 +188,7 @@ class Scoring(Model):
     """What every query of hits may say."""
 
     filter: Annotated[GivenFilter | None, Field(description="Which items can be hits.")] = None
-    boost: Annotated[list[Boost], Field(max_length=16, description="Factors on scores, by filter.")] = []
+    boost: list[Boost] = Field(default_factory=list, max_length=16, description="Factors on scores, by filter.")
     score_threshold: Annotated[FiniteFloat, Field(strict=True, description="Least score of a hit.")] | None = None
     explain: Annotated[StrictBool, Field(description="Name what adds up to each score.")] = False
     with_payload: Annotated[StrictBool, Field(description="Answer title and attributes too.")] = True
@@ -203,7 +203,7 @@ class HitOptions(Scoring):
     offset: Annotated[
         StrictInt, Field(ge=0, le=MAX_DEPTH, description=f"Hits to skip; offset + limit <= {MAX_DEPTH}.")
     ] = 0
-    exclude_ids: Annotated[list[Id], Field(max_length=MAX_DEPTH, description="Items that are never hits.")] = []
+    exclude_ids: list[Id] = Field(default_factory=list, max_length=MAX_DEPTH, description="Items that are never hits.")
     diversity: Annotated[
         FiniteFloat, Field(ge=0, le=1, strict=True, description="0: by score alone; 1: by difference alone.")
     ] = 0.0

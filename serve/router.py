@@ -93,7 +93,7 @@ def union(*shards: tuple[int, ...]) -> tuple[int, ...]:
 async def search(table: Table, query: Query, pool: Executor) -> Found:
     """The hits of a query. Raises ShardUnavailable if no shard of its seeds answered."""
     owners = table.snapshot.manifest.shard_of(query.rows)
-    shards = np.unique(owners).tolist()
+    shards = owners.tolist() if len(owners) == 1 else np.unique(owners).tolist()
     if len(shards) == 1 and query.factors is None:
         transport = table.transports[shards[0]]
         return Found(await _twice(lambda: transport.search(query)), tuple(shards), ())

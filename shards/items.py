@@ -78,6 +78,7 @@ class Items:
         except (pa.ArrowInvalid, KeyError, OSError) as error:
             raise CorruptFile(f"{path}: not an item table ({error})") from error
         self.integer = pa.types.is_int64(self.ids.type)
+        self._integers = self.ids.to_numpy() if self.integer else None  # pages of the file, as all columns
         names = [name for name in table.column_names if name != "id" and not name.startswith(RESERVED)]
         self.columns = {name: _only_chunk(table[name]) for name in names}
 
@@ -159,7 +160,7 @@ class Items:
 
     def id(self, row: int) -> int | str:
         """The id as it stands in an answer."""
-        return plain_id(self.ids[row].as_py())
+        return plain_id(self.ids[row].as_py() if self._integers is None else int(self._integers[row]))
 
     def title(self, row: int) -> str | None:
         """The title of a row, if it has one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from dataclasses import asdict, dataclass, fields
@@ -75,8 +76,11 @@ class Manifest:
 
     def shard_of(self, rows: NDArray[np.uint32]) -> NDArray[np.intp]:
         """Index of the shard that owns each row; intp, shape of `rows`."""
-        starts = [shard.row_start for shard in self.shards]
-        return np.searchsorted(starts, rows, side="right") - 1
+        return np.searchsorted(self._starts, rows, side="right") - 1
+
+    @functools.cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        return np.array([shard.row_start for shard in self.shards])
 
     @property
     def total_bytes(self) -> int:
