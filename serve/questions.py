@@ -80,6 +80,7 @@ class Question:
         """The question as shards understand it. Raises InvalidQuery for weights and boosts that are too large."""
         weights = np.array(self.seeds.weights)
         largest = math.prod(max(factor, 1.0) for _, factor in self.boosts)
+        manifest = table.snapshot.manifest
         return Query(
             rows=np.array(self.seeds.rows, dtype=np.uint32),
             weights=weights,
@@ -89,7 +90,7 @@ class Question:
             offset=self.offset,
             strategy=self.strategy,
             score_threshold=self.score_threshold,
-            rounding=rounding_for(weights, table.snapshot.manifest.score_abs_max, largest),
+            rounding=rounding_for(weights, manifest.score_abs_max, largest, manifest.score_abs_min),
             selection=selection,
             factors=factors,
         )

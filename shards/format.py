@@ -23,6 +23,8 @@ from simshard.shards.query import Rows, best
 TOP = 256
 BATCH_ROWS = 256
 MISSING = np.float32(np.nan)
+_MAGNITUDE = np.uint32(0x7FFFFFFF)
+_UNKNOWN = 0xFFFFFFFF
 
 
 def top_size(items: int) -> int:
@@ -65,14 +67,12 @@ class ShardWriter:
         self.row = self.row_start = row_start
         self.entries = 0
         self.score_abs_max = 0.0
+        self._least = _UNKNOWN
         self._items = items
         if encoding == "dense":
             top = top_size(items)
-            fields = {
-                "scores": pa.list_(pa.float32(), items),
-                "top": pa.list_(pa.uint32(), top),
-                "top_scores": pa.list_(pa.float32(), top),
-            }
+            kinds = {"scores": (pa.float32(), items), "top": (pa.uint32(), top), "top_scores": (pa.float32(), top)}
+            fields = {name: pa.list_(kind, size) for name, (kind, size) in kinds.items()}
         else:
             fields = {"neighbors": pa.large_list(pa.uint32()), "scores": pa.large_list(pa.float32())}
         self._sink = HashedFile(path)
@@ -103,6 +103,10 @@ class ShardWriter:
         self.entries += entries
         if scores.size:
             self.score_abs_max = max(self.score_abs_max, float(scores.max()), -float(scores.min()))
+        for row in np.atleast_2d(scores):  # a copy of a batch would be large
+            # Without their sign, floats are in the order of their bits; zeros become the largest number.
+            bits = (row.view(np.uint32) & _MAGNITUDE) - np.uint32(1)
+            self._least = min(self._least, int(bits.min(initial=_UNKNOWN)))
 
     def _write(self, rows: int, *columns: pa.Array) -> None:
         self._writer.write_batch(pa.record_batch(list(columns), schema=self._schema))
@@ -113,7 +117,8 @@ class ShardWriter:
         self._writer.close()
         self._sink.close()
         info: FileInfo = self._sink.info()
-        return ShardInfo(info.file, info.bytes, info.checksum, self.row_start, self.row, self.entries)
+        least = 0.0 if self._least == _UNKNOWN else float(np.uint32(self._least + 1).view(np.float32))
+        return ShardInfo(info.file, info.bytes, info.checksum, self.row_start, self.row, self.entries, least)
 
 
 def _fixed_list(values: NDArray[Any], used: NDArray[np.bool_]) -> pa.FixedSizeListArray:

@@ -41,11 +41,15 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class ShardInfo(FileInfo):
-    """A shard's file; rows row_start <= row < row_stop; `entries` counts the stored directions."""
+    """A shard's file; rows row_start <= row < row_stop; `entries` counts the stored directions.
+
+    score_abs_min: the least magnitude of its scores beside zeros; 0.0 where it is not known.
+    """
 
     row_start: int
     row_stop: int
     entries: int
+    score_abs_min: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,11 @@ class Manifest:
     @functools.cached_property
     def _starts(self) -> NDArray[np.int64]:
         return np.array([shard.row_start for shard in self.shards])
+
+    @functools.cached_property
+    def score_abs_min(self) -> float:
+        """The least magnitude of any score beside zeros; 0.0 where it is not known."""
+        return min(shard.score_abs_min for shard in self.shards)
 
     @property
     def total_bytes(self) -> int:

@@ -109,6 +109,21 @@ class Query:
             np.negative(values, out=values)
         return values
 
+    def accumulate(
+        self, seed: int, scores: NDArray[np.float32], sums: NDArray[np.float64], scratch: NDArray[np.float64]
+    ) -> None:
+        """Add the `contribution` of a seed of `sum_scores` to `sums` (M,); scratch: float64 (M,), overwritten."""
+        add = np.subtract if self.negative[seed] else np.add
+        weight = float(self.weights[seed])
+        if weight == 1.0 and not self.rounding:
+            add(sums, scores, out=sums)
+            return
+        np.multiply(scores, weight, out=scratch, dtype=np.float64)
+        if self.rounding:
+            scratch += self.rounding
+            scratch -= self.rounding
+        add(sums, scratch, out=sums)
+
 
 @dataclass(frozen=True)
 class Partial:
@@ -134,11 +149,14 @@ class Hits:
     scores: NDArray[np.float64]
 
 
-def rounding_for(weights: NDArray[np.float64], score_abs_max: float, factor: float = 1.0) -> float:
+def rounding_for(
+    weights: NDArray[np.float64], score_abs_max: float, factor: float = 1.0, score_abs_min: float = 0.0
+) -> float:
     """The constant c for which (x + c) - c rounds x to a multiple of 2^-44 P, half to even.
 
     P is the smallest power of two >= the largest weight x `score_abs_max`. A sum of up to 256 such multiples fits
-    float64's 53 bits, so it is exact in any order. One seed alone needs no rounding: 0.0.
+    float64's 53 bits, so it is exact in any order. Nothing needs rounding, 0.0, where there is one seed alone, and where
+    weights are powers of two and no score is so small (`score_abs_min`, 0.0 if unknown) that its 24 bits reach below.
     Source: the error-free split of Rump, Ogita and Oishi, "Accurate floating-point summation", 2008.
 
     factor: the largest number that sums will be multiplied by. Raises InvalidQuery for weights whose sums, times it, a
@@ -155,6 +173,11 @@ def rounding_for(weights: NDArray[np.float64], score_abs_max: float, factor: flo
     mantissa, exponent = math.frexp(largest)
     if mantissa == 0.5:
         exponent -= 1
+    mantissas, exponents = np.frexp(weights)
+    if score_abs_min and (mantissas == 0.5).all():
+        last_bit = int(exponents.min()) - 1 + math.frexp(score_abs_min)[1] - 24
+        if last_bit >= exponent - 44:
+            return 0.0
     return math.ldexp(1.5, exponent - 44 + 52)
 
 

@@ -74,17 +74,15 @@ def partial(reader: ShardReader, query: Query) -> Partial:
     present = np.zeros(size, dtype=np.bool_)
     best_of = query.strategy == "best_score"
     columns = tuple(np.full(size, fill) for fill in ((-np.inf, -np.inf) if best_of else (0.0,)))
+    scratch = np.empty(0 if best_of else size)
     for i, row in enumerate(query.rows.tolist()):
         scores, used = reader.full(row) if places is None else reader.picked(row, places)
-        if used is None:
-            used = np.ones(reader.items, dtype=np.bool_)
-        values = query.contribution(i, scores)
-        present |= used
+        present |= True if used is None else used
         if best_of:
             column = columns[int(query.negative[i])]
-            np.maximum(column, values, out=column, where=used)
+            np.maximum(column, query.contribution(i, scores), out=column, where=True if used is None else used)
         else:
-            np.add(columns[0], values, out=columns[0])
+            query.accumulate(i, scores, columns[0], scratch)
     if candidates is None:
         return Partial(query.strategy, None, present, columns)
     return Partial(query.strategy, candidates[present], None, tuple(column[present] for column in columns))

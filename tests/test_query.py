@@ -44,6 +44,28 @@ def test_rounding_is_to_multiples_of_the_unit_half_to_even(weights, score, abs_m
         assert Fraction((product + constant) - constant) == round(Fraction(product) / unit) * unit
 
 
+@given(
+    st.lists(st.sampled_from([0.25, 0.5, 1.0, 2.0, 8.0, 3.0]), min_size=2, max_size=5),
+    st.floats(0, 1, width=32),
+    st.floats(0.0078125, 100, width=32),
+    st.sampled_from([0.0, 1e-10, 1e-7, 2.0**-21, 5e-7, 1e-5, 0.01]),
+)
+def test_what_is_not_rounded_would_stay_as_it_is(weights, share, abs_max, abs_min):
+    abs_min = float(np.float32(min(abs_min, abs_max)))
+    score = float(np.float32(abs_min + (abs_max - abs_min) * share**8))
+    with_rounding, without = (rounding_for(np.array(weights), abs_max, 1.0, least) for least in (0.0, abs_min))
+    assert without in (0.0, with_rounding)
+    if without == 0.0 and score >= abs_min > 0:
+        for weight in weights:
+            assert (weight * score + with_rounding) - with_rounding == weight * score
+
+
+def test_weights_of_one_and_scores_of_common_size_need_no_rounding():
+    assert rounding_for(np.ones(20), 1.0, 1.0, 5e-7) == 0.0
+    assert rounding_for(np.ones(20), 1.0, 1.0, 4e-7) != 0.0
+    assert rounding_for(np.array([1.0, 1.5]), 1.0, 1.0, 0.1) != 0.0
+
+
 def test_a_single_seed_is_not_rounded():
     assert rounding_for(np.array([0.1]), 1.0) == 0.0
 
