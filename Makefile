@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+BENCH_INSTALLED := .venv/.bench-installed
 PACKAGES := cli ingest serve shards
 
 .PHONY: demo test lint web bench lock wheel clean
@@ -23,8 +24,13 @@ lint: $(INSTALLED)
 web:
 	cd serve/web && npm ci --no-audit --no-fund && npm run check && npm test && npm run build
 
-bench: $(INSTALLED)
+bench: $(BENCH_INSTALLED)
+	@command -v wrk > /dev/null || { echo "make bench needs wrk (Debian: apt-get install wrk; macOS: brew install wrk)" >&2; exit 1; }
 	$(BIN)/python -m benchmarks.run
+
+$(BENCH_INSTALLED): $(INSTALLED) benchmarks/requirements.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement benchmarks/requirements.lock
+	@touch $@
 
 $(INSTALLED): pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
@@ -37,6 +43,8 @@ lock: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --upgrade --generate-hashes --no-header \
 	  --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --universal --python-version 3.11 --extra bench --constraint requirements.lock --generate-hashes \
+	  --no-header --no-emit-index-url --no-emit-find-links --quiet --output-file benchmarks/requirements.lock pyproject.toml
 
 wheel: $(INSTALLED)
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist

@@ -24,9 +24,9 @@ import psutil
 _WRK_DONE = """
 done = function(summary, latency, requests)
   local errors = summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout
-  print(string.format('RESULT {"requests_per_s": %.1f, "p50_ms": %.3f, "p99_ms": %.3f, "failed": %d}',
-    summary.requests / (summary.duration / 1e6), latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
-    errors + summary.errors.status))
+  print(string.format('RESULT {"requests": %d, "requests_per_s": %.1f, "p50_ms": %.3f, "p99_ms": %.3f, "failed": %d}',
+    summary.requests, summary.requests / (summary.duration / 1e6), latency:percentile(50) / 1e3,
+    latency:percentile(99) / 1e3, errors + summary.errors.status))
 end
 """
 
@@ -150,7 +150,7 @@ class Server:
         begun = time.monotonic()
         port = free_port()
         arguments = ["serve", "--store", str(store), "--port", str(port), *options]
-        simshard = Path(os.sys.executable).with_name("simshard")  # type: ignore[attr-defined]
+        simshard = Path(sys.executable).with_name("simshard")
         self.process = subprocess.Popen([simshard, *arguments], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

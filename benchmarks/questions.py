@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -35,6 +35,13 @@ local function ids(count)
 end
 request = function() return wrk.format("POST", "PATH", headers, BODY) end
 """
+
+
+class Asked(Protocol):
+    """A server: its `url`, and the `address` of its Ray cluster."""
+
+    url: str
+    address: str
 
 
 def build(folder: Path) -> Store:
@@ -97,13 +104,13 @@ def over_http(store: Store, ids: list[int]) -> Figures:
             machine.wrk(server.url, script, 1, 2)
             figures[name] = machine.wrk(server.url, script, 1, 6)
             print(name, json.dumps(figures[name]), flush=True)
-        figures["bulk"] = _bulk(server, ids)
+        figures["bulk"] = bulk(server, ids)
         print("bulk", json.dumps(figures["bulk"]), flush=True)
         figures["private_mb_after"] = server.memory()
     return figures
 
 
-def _bulk(server: machine.Server, ids: list[int]) -> Figures:
+def bulk(server: Asked, ids: list[int]) -> Figures:
     """`similar_many` of 50,000 ids at limit 10, over HTTP and over a handle from another job: items/s."""
     program = """
 import json, sys, time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,10 @@ from simshard.shards.store import Store
 from simshard.shards.titles import write_titles
 
 ITEMS = 37_030
-PRESENT = 649_141_288 / (ITEMS * (ITEMS - 1) / 2)
+PAIRS = 649_141_288  # of the 685,591,935 that 37,030 items have
+# A pair is there where its number lies below this. The numbers of all pairs differ, so there is a limit that leaves
+# exactly PAIRS of them at ITEMS items, and the same share, nearly, at any other size.
+LIMIT = 0xF26362DBAA15A28D
 
 
 def block(start: int, stop: int, items: int) -> NDArray[np.float32]:
@@ -34,8 +38,9 @@ def block(start: int, stop: int, items: int) -> NDArray[np.float32]:
     scores = (mixed >> np.uint64(40)).astype(np.float32) / np.float32(2**24)
     scores *= scores
     np.round(scores, 4, out=scores)
-    present = (mixed & np.uint64(0xFFFFFF)) < np.uint64(PRESENT * 2**24)
-    scores[~present] = MISSING
+    # Turned round, so that whether a pair is there hangs on bits that its score does not.
+    turned = (mixed << np.uint64(40)) | (mixed >> np.uint64(24))
+    scores[turned >= np.uint64(LIMIT)] = MISSING
     scores[np.arange(stop - start), np.arange(start, stop)] = MISSING
     return scores
 
@@ -56,15 +61,28 @@ def _write(job: _Job) -> tuple[ShardInfo, float]:
     return writer.close(), writer.score_abs_max
 
 
+def scaled(scale: float) -> int:
+    """How many items have this fraction of the reference's pairs."""
+    return round(ITEMS * scale**0.5)
+
+
+def title(item: int) -> str:
+    """The title of an item."""
+    return f"Title number {item}"
+
+
 def write_store(root: Path, items: int, shards: int = 2) -> Store:
-    """Publish and activate the store."""
+    """Publish and activate the store, unless it is there already."""
     store = Store(root)
+    if store.root.exists():
+        return store
     bounds = np.linspace(0, items, shards + 1).astype(int).tolist()
     with store.stage() as staging, ProcessPoolExecutor(2) as pool:
         jobs = [_Job(staging.folder, i, bounds[i], bounds[i + 1], items) for i in range(shards)]
         written = list(pool.map(_write, jobs))
-        titles = pa.array([f"Title number {row}" for row in range(items)])
+        titles = pa.array([title(row) for row in range(items)])
         entries = sum(info.entries for info, _ in written)
+        assert items != ITEMS or entries == 2 * PAIRS
         staging.publish(
             Manifest(
                 name=staging.name,
@@ -86,3 +104,12 @@ def write_store(root: Path, items: int, shards: int = 2) -> Store:
         )
     store.activate(staging.name)
     return store
+
+
+def drop_pages(store: Store) -> None:
+    """Ask the kernel to forget the file pages of the active snapshot that nobody has touched through a map."""
+    folder = store.snapshots / store.resolve()
+    for path in folder.iterdir():
+        descriptor = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)

@@ -8,21 +8,22 @@ questions  filters, many seeds, diversity, ranking, batches and bulk on the full
 page       the page in Chromium: bytes of the first load, from a click to painted hits
 search     titles by the beginnings of their words, 40,000 and a million of them
 reference  a dense store of 37,030 items (`--scale` for a fraction): start, memory, throughput, cold and warm, 20 seeds
+contest    simshard against an empty Ray Serve deployment and FastAPI over Redis, FAISS and HDF5, on the same scores;
+           also a Markdown table and charts (`--seconds` a run, `--contenders` for some of them)
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ijson
 
-from benchmarks import anime, compute, machine, page, questions, reference, titles
-from simshard.shards.store import Store
+from benchmarks import anime, compute, contenders, contest, machine, page, questions, reference, titles
 
 RESULTS = Path(__file__).parent / "results"
 TITLES = 5_000
@@ -98,18 +99,10 @@ def serve(store: Path) -> Figures:
     return figures
 
 
-def drop_pages(store: Store) -> None:
-    """Ask the kernel to forget the file pages of the active snapshot that nobody has touched through a map."""
-    folder = store.snapshots / store.resolve()
-    for path in folder.iterdir():
-        descriptor = os.open(path, os.O_RDONLY)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(descriptor)
-
-
 def reference_size(folder: Path, scale: float) -> Figures:
     """Two shards, one replica, the full matrix."""
-    items = round(reference.ITEMS * scale**0.5)
+    items = reference.scaled(scale)
+    written = (folder / "reference").exists()  # by the contest
     begun = time.perf_counter()
     store = reference.write_store(folder / "reference", items)
     manifest = store.manifest()
@@ -117,17 +110,17 @@ def reference_size(folder: Path, scale: float) -> Figures:
         "items": items,
         "pairs": manifest.pairs,
         "bytes": manifest.total_bytes,
-        "write_seconds": round(time.perf_counter() - begun, 1),
+        "write_seconds": None if written else round(time.perf_counter() - begun, 1),
     }
     similar = _RANDOM_SIMILAR % ",".join(map(str, range(items)))
     seeds = {count: _RANDOM_RECOMMEND % (count, items - 1) for count in (2, 20)}
-    drop_pages(store)
+    reference.drop_pages(store)
     with machine.Server(store.root, "--cache", "0", "--redis", "off") as server:
         figures["start_to_first_answer_s"] = server.started_s
         figures["private_mb_at_start"] = server.memory()
-        drop_pages(store)
+        reference.drop_pages(store)
         figures["20 seeds, 1 connection, cold"] = machine.wrk(server.url, seeds[20], 1)
-        drop_pages(store)
+        reference.drop_pages(store)
         figures["similar, 8 connections, cold"] = machine.wrk(server.url, similar, 8, 4)
         for count in (1, 8, 32):
             figures[f"similar, {count} connections, warm"] = machine.wrk(server.url, similar, count)
@@ -142,47 +135,62 @@ def reference_size(folder: Path, scale: float) -> Figures:
     return figures
 
 
+def _ingest(folder: Path, _: argparse.Namespace) -> Figures:
+    return ingest(folder)
+
+
+def _serve(folder: Path, _: argparse.Namespace) -> Figures:
+    if not (folder / "store").exists():
+        ingest(folder)
+    return serve(folder / "store")
+
+
+def _compute(folder: Path, _: argparse.Namespace) -> Figures:
+    figures = {"titles": compute.titles(folder)} if anime.DATA.exists() else {}
+    return {**figures, "reference size": compute.reference_size(folder)}
+
+
+PARTS: dict[str, Callable[[Path, argparse.Namespace], Figures]] = {
+    "ingest": _ingest,
+    "compute": _compute,
+    "vectors": lambda folder, options: compute.vectors(folder, tuple(options.sizes)),
+    "search": lambda folder, _: titles.search(folder),
+    "serve": _serve,
+    "questions": lambda folder, _: questions.questions(folder),
+    "page": lambda folder, _: page.page(folder),
+    "reference": lambda folder, options: reference_size(folder, options.scale),
+    "contest": lambda folder, options: contest.contest(
+        folder, options.scale, options.seconds, options.contenders, RESULTS / "contest.json"
+    ),
+}
+
+
 def main() -> None:
     """Run what was asked for and write one JSON file each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "parts",
-        nargs="*",
-        default=["ingest", "compute", "vectors", "search", "serve", "questions", "page", "reference"],
-    )
+    parser.add_argument("parts", nargs="*", default=list(PARTS))
     parser.add_argument("--scale", type=float, default=1.0, help="fraction of the reference's pairs")
     parser.add_argument("--sizes", type=int, nargs="*", default=[50_000, 100_000, 200_000], help="for vectors")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each run of the contest")
+    names = ", ".join(contenders.contenders())
+    parser.add_argument("--contenders", nargs="*", default=[], help=f"for contest: some of {names}")
     options = parser.parse_args()
-    with machine.scratch(6 + 6.5 * options.scale) as folder:
+    for part in options.parts:
+        if part not in PARTS:
+            parser.error(f"no part {part!r}")
+    if "contest" in options.parts:
+        contest.check_tools(options.contenders)  # what lacks is told before anything runs
+    room = 6 + (14 if "contest" in options.parts else 6.5) * options.scale
+    with machine.scratch(room) as folder:
         for part in options.parts:
             if part in ("ingest", "serve", "search", "questions") and not anime.DATA.exists():
                 print(f"{part}: skipped, {anime.DATA.name} is not there")
                 continue
-            if part == "ingest":
-                figures = ingest(folder)
-            elif part == "serve":
-                if not (folder / "store").exists():
-                    ingest(folder)
-                figures = serve(folder / "store")
-            elif part == "compute":
-                figures = {"titles": compute.titles(folder)} if anime.DATA.exists() else {}
-                figures["reference size"] = compute.reference_size(folder)
-            elif part == "questions":
-                figures = questions.questions(folder)
-            elif part == "page":
-                figures = page.page(folder)
-            elif part == "search":
-                figures = titles.search(folder)
-            elif part == "vectors":
-                figures = compute.vectors(folder, tuple(options.sizes))
-            elif part == "reference":
-                figures = reference_size(folder, options.scale)
-            else:
-                parser.error(f"no part {part!r}")
+            figures = PARTS[part](folder, options)
             RESULTS.mkdir(exist_ok=True)
             target = RESULTS / f"{part}.json"
             target.write_text(json.dumps({"machine": machine.details(), "figures": figures}, indent=2) + "\n")
-            print(json.dumps(figures, indent=2))
+            print(contest.publish(target) if part == "contest" else json.dumps(figures, indent=2))
 
 
 if __name__ == "__main__":
