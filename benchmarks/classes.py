@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import machine
-from simshard.shards.store import Store
+from benchmarks import machine, questions
+from simshard.shards.items import Items
 
 Figures = dict[str, Any]
 
@@ -32,12 +33,11 @@ _REMOTE = {
 }
 
 
-def classes(store: Store, condition: dict[str, Any]) -> Figures:
-    """Milliseconds, p50 and p99 of one connection, by class and by where the answer comes from.
-
-    condition: of a filter that about half of the items pass.
-    """
-    ids = np.array([each.as_py() for each in _ids(store)])
+def classes(folder: Path) -> Figures:
+    """Milliseconds, p50 and p99 of one connection, by class and by where the answer comes from."""
+    store = questions.build(folder)
+    items = Items(store.snapshots / store.resolve())
+    ids, condition = items.ids.to_numpy(), {"key": "pick", "range": {"lt": len(items) // 2}}
     figures: Figures = {}
     for where, kinds in {"local": _LOCAL, "remote": _REMOTE}.items():
         for source, options in kinds.items():
@@ -51,12 +51,6 @@ def classes(store: Store, condition: dict[str, Any]) -> Figures:
                     }
                     print(where, source, name, json.dumps(result), flush=True)
     return figures
-
-
-def _ids(store: Store) -> Any:
-    from simshard.shards.items import Items
-
-    return Items(store.snapshots / store.resolve()).ids
 
 
 def _bodies(ids: np.ndarray[Any, Any], condition: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:

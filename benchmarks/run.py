@@ -5,6 +5,7 @@ serve      `similar` over HTTP on that store at 1, 8 and 32 connections, by cach
 compute    all pairs of the real titles, and of a generated catalogue of 37,030 items, beside the bare matrix product
 vectors    the best 200 of each of 50,000, 100,000 and 200,000 items by vectors (`--sizes` for others)
 questions  filters, many seeds, diversity, ranking, batches and bulk on the full matrix of the real titles
+classes    by class of question: computed, out of memory, out of Redis, with local shards and with remote ones
 page       the page in Chromium: bytes of the first load, from a click to painted hits
 search     titles by the beginnings of their words, 40,000 and a million of them
 reference  a dense store of 37,030 items (`--scale` for a fraction): start, memory, throughput, cold and warm, 20 seeds
@@ -23,7 +24,7 @@ from typing import Any
 
 import ijson
 
-from benchmarks import anime, compute, contenders, contest, machine, page, questions, reference, titles
+from benchmarks import anime, classes, compute, contenders, contest, machine, page, questions, reference, titles
 
 RESULTS = Path(__file__).parent / "results"
 TITLES = 5_000
@@ -157,6 +158,7 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], Figures]] = {
     "search": lambda folder, _: titles.search(folder),
     "serve": _serve,
     "questions": lambda folder, _: questions.questions(folder),
+    "classes": lambda folder, _: classes.classes(folder),
     "page": lambda folder, _: page.page(folder),
     "reference": lambda folder, options: reference_size(folder, options.scale),
     "contest": lambda folder, options: contest.contest(
@@ -183,7 +185,7 @@ def main() -> None:
     room = 6 + (14 if "contest" in options.parts else 6.5) * options.scale
     with machine.scratch(room) as folder:
         for part in options.parts:
-            if part in ("ingest", "serve", "search", "questions") and not anime.DATA.exists():
+            if part in ("ingest", "serve", "search", "questions", "classes") and not anime.DATA.exists():
                 print(f"{part}: skipped, {anime.DATA.name} is not there")
                 continue
             figures = PARTS[part](folder, options)

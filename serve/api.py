@@ -30,6 +30,7 @@ from simshard.serve.asked import Asked, Reply, entity_tag, names_tag
 from simshard.serve.batch import answer_batch
 from simshard.serve.bulk import NPY, GivenIds, read_ids
 from simshard.serve.gate import Gate, problem, refusal
+from simshard.serve.kept import Encoded, Kept
 from simshard.serve.openapi import JSON, Operation, document
 from simshard.serve.operations import docs_routes, health_operations
 from simshard.serve.page import page_routes
@@ -69,8 +70,9 @@ def build_api(
 ) -> Gate:
     """The ASGI application; `health` gives the body of /healthz."""
     cache_control = "private, no-cache" if api_key else "no-cache"
+    kept = Kept(service, service.cache.memory.capacity // 4)
     operations = [
-        *_query_operations(service, cache_control),
+        *_query_operations(service, kept, cache_control),
         *_store_operations(service, store, cache_control),
         *health_operations(health),
     ]
@@ -84,7 +86,7 @@ def build_api(
         *docs_routes(described),
         *page_routes(lambda: service.table.image_origins if service.table else ()),
     ]
-    return Gate(Starlette(routes=routes, exception_handlers=_problems(service)), api_key, admin_key)
+    return Gate(Starlette(routes=routes, exception_handlers=_problems(service)), api_key, admin_key, kept.get)
 
 
 def _problems(service: Service) -> dict[Any, Any]:
@@ -105,21 +107,31 @@ def _problems(service: Service) -> dict[Any, Any]:
     return {SimshardError: on_known, InvalidBody: on_body, HTTPException: on_http, Exception: on_unknown}
 
 
-def _query_operations(service: Service, cache_control: str) -> list[Operation]:
+def _query_operations(service: Service, kept: Kept, cache_control: str) -> list[Operation]:
     def reply(answer: Reply, caching: dict[str, str] | None = None) -> Response:
-        headers = {"X-Cache": answer.outcome, "X-Snapshot": answer.snapshot}
-        headers["Server-Timing"] = ", ".join(f"{stage};dur={ms:.3f}" for stage, ms in answer.stages.items())
+        headers = {
+            "content-length": str(len(answer.body)),
+            "content-type": JSON,
+            "x-cache": answer.outcome,
+            "x-snapshot": answer.snapshot,
+            "server-timing": ", ".join(f"{stage};dur={ms:.3f}" for stage, ms in answer.stages.items()),
+        }
         if answer.shards:
-            headers["X-Shards"] = ",".join(map(str, answer.shards))
-        return Encoded(answer.body, headers | (caching or {}))
+            headers["x-shards"] = ",".join(map(str, answer.shards))
+        encoded = [(name.encode(), value.encode()) for name, value in (headers | (caching or {})).items()]
+        return Encoded(answer.body, encoded)
 
     async def get(request: Request, asked: Asked) -> Response:
         if names_tag(request.headers.getlist("if-none-match"), asked.etag):
             headers = {"ETag": asked.etag, "Cache-Control": cache_control, "X-Snapshot": asked.table.name}
             return Response(None, 304, headers)
         answer = await service.answer(asked)
-        kept = {"Cache-Control": cache_control, "ETag": answer.etag} if answer.etag else {"Cache-Control": "no-store"}
-        return reply(answer, kept)
+        caching = (
+            {"cache-control": cache_control, "etag": answer.etag} if answer.etag else {"cache-control": "no-store"}
+        )
+        response = reply(answer, caching)
+        kept.put(request.scope, asked, answer, response.raw_headers)
+        return response
 
     async def find(request: Request) -> Response:
         options = from_query(FindRequest, request)
@@ -214,20 +226,6 @@ def _query_operations(service: Service, cache_control: str) -> list[Operation]:
             conditional=True,
         ),
     ]
-
-
-class Encoded(Response):
-    """A JSON body with headers, without what Starlette looks at for other responses."""
-
-    def __init__(self, body: bytes, headers: dict[str, str]) -> None:
-        self.status_code = 200
-        self.background = None
-        self.body = body
-        self.raw_headers = [
-            (b"content-length", b"%d" % len(body)),
-            (b"content-type", b"application/json"),
-            *((name.lower().encode(), value.encode()) for name, value in headers.items()),
-        ]
 
 
 def _post(path: str, answer: Any, summary: str, body: type[Model], response: Any) -> Operation:

@@ -36,7 +36,7 @@ class Lru(Generic[V]):
     """The most recently used values, within `capacity` bytes."""
 
     def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
+        self.capacity = capacity
         self._entries: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
         self.bytes = 0
 
@@ -48,14 +48,20 @@ class Lru(Generic[V]):
         self._entries.move_to_end(key)
         return entry[0]
 
+    def drop(self, key: Hashable) -> None:
+        """Let go of a value, if it is there."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self.bytes -= entry[1]
+
     def put(self, key: Hashable, value: V, size: int) -> None:
         """Keep a value of `size` bytes, dropping the least recently used ones that no longer fit."""
         size += _ENTRY_OVERHEAD
-        if size > self._capacity // 4 or key in self._entries:
+        if size > self.capacity // 4 or key in self._entries:
             return
         self._entries[key] = value, size
         self.bytes += size
-        while self.bytes > self._capacity:
+        while self.bytes > self.capacity:
             _, (_, dropped) = self._entries.popitem(last=False)
             self.bytes -= dropped
 

@@ -17,6 +17,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Shortcut = Callable[[Scope], Response | None]
 
 MAX_BODY = 1 << 20
 _OPEN_PATHS = ("/livez", "/readyz")
@@ -41,11 +42,12 @@ class Gate:
     """Lets requests through that bring the key that they need and no more than MAX_BODY bytes.
 
     api_key: needed by every request but those for the page and for signs of life, where one is set; admin_key: needed
-    to change anything, and good for all else.
+    to change anything, and good for all else. kept: the answer to a GET that is ready, if it is.
     """
 
-    def __init__(self, app: App, api_key: str | None, admin_key: str | None) -> None:
+    def __init__(self, app: App, api_key: str | None, admin_key: str | None, kept: Shortcut = lambda _: None) -> None:
         self.app = app
+        self._kept = kept
         self._key = api_key.encode() if api_key else None
         self._admin = admin_key.encode() if admin_key else None
 
@@ -70,8 +72,9 @@ class Gate:
         path = scope["path"].removeprefix(root)
         bare = root and not path and scope["method"] in ("GET", "HEAD")
         refused = to_folder(scope, root) if bare else self._refusal(scope, path)
-        if refused is not None:
-            await refused(scope, receive, send)
+        ready = refused if refused is not None or scope["method"] != "GET" else self._kept(scope)
+        if ready is not None:
+            await ready(scope, receive, send)
             return
         if scope["method"] in ("POST", "PUT", "PATCH"):
             body = await _read(receive)

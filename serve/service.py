@@ -221,6 +221,10 @@ class Service:
         whole = outcome != "bypass" or not asked.kind
         return Reply(body, asked.table.name, asked.etag if whole else None, outcome, trace.stages, trace.shards)
 
+    def current(self, asked: Asked) -> bool:
+        """Whether it is a question to the table that is served now, with the items that are hidden now."""
+        return asked.table is self.table and asked.hidden is self.selections.hidden
+
     async def adopted(self, name: str | None) -> None:
         """Wait a moment for a snapshot that another replica may answer from already."""
         for _ in range(_ADOPTION_TRIES):

@@ -155,8 +155,9 @@ def rounding_for(
     """The constant c for which (x + c) - c rounds x to a multiple of 2^-44 P, half to even.
 
     P is the smallest power of two >= the largest weight x `score_abs_max`. A sum of up to 256 such multiples fits
-    float64's 53 bits, so it is exact in any order. Nothing needs rounding, 0.0, where there is one seed alone, and where
-    weights are powers of two and no score is so small (`score_abs_min`, 0.0 if unknown) that its 24 bits reach below.
+    float64's 53 bits, so it is exact in any order. Nothing needs rounding, 0.0, where there is one seed alone, and
+    where weights are powers of two and no score is so small (`score_abs_min`, 0.0 if unknown) that its 24 bits reach
+    below that unit.
     Source: the error-free split of Rump, Ogita and Oishi, "Accurate floating-point summation", 2008.
 
     factor: the largest number that sums will be multiplied by. Raises InvalidQuery for weights whose sums, times it, a

@@ -66,6 +66,7 @@ ORDER = {
         "bulk",
         "asked",
         "service",
+        "kept",
         "batch",
         "snapshots",
         "slots",
