@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -41,6 +42,7 @@ from simshard.serve.parameters import (
     ScoreRequest,
     from_body,
     from_query,
+    media_type,
 )
 from simshard.serve.requests import (
     BatchRequest,
@@ -77,6 +79,7 @@ def build_api(
         *health_operations(health),
     ]
 
+    @functools.cache
     def described() -> dict[str, Any]:
         about = "What is similar to this item, and what goes with these: exact answers from precomputed scores."
         return document(operations, "simshard", version("simshard"), about)
@@ -169,14 +172,17 @@ def _query_operations(service: Service, kept: Kept, cache_control: str) -> list[
     async def bulk(request: Request) -> Response:
         options: BulkOptions
         ids: GivenIds = ()
-        if request.headers.get("content-type") == NPY:
+        if media_type(request) == NPY:
             options, ids = from_query(BulkOptions, request), read_ids(await request.body())
         else:
             from_query(Model, request)
             options = await from_body(BulkRequest, request)
         await service.adopted(options.snapshot)
-        name, table = await service.nearest(options, ids)
-        return Response(await asyncio.to_thread(_stream, table), 200, {"X-Snapshot": name}, ARROW)
+        try:
+            name, table = await service.nearest(options, ids)
+            return Response(await asyncio.to_thread(_stream, table), 200, {"X-Snapshot": name}, ARROW)
+        finally:
+            service.releasing.soon()
 
     async def score(request: Request) -> Response:
         options = from_query(ScoreRequest, request)

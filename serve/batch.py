@@ -47,9 +47,11 @@ async def answer_batch(service: Service, requests: Sequence[Any]) -> list[bytes]
             return orjson.dumps(problem_of(SimshardError()))
 
     bodies: list[bytes] = []
-    service.releasing.soon()
-    for group in _groups(requests, table):
-        bodies += await asyncio.gather(*map(one, group))
+    try:
+        for group in _groups(requests, table):
+            bodies += await asyncio.gather(*map(one, group))
+    finally:
+        service.releasing.soon()
     return bodies
 
 

@@ -25,6 +25,7 @@ Filter = Mapping[str, Any] | str
 GivenSeed = Id | Mapping[str, Any]
 
 _BODY = 1_000_000  # bytes; a server takes 1 MiB
+_IN_QUERY = 1_000  # letters of a filter that may stand in a query string
 
 
 class Call(NamedTuple):
@@ -163,7 +164,9 @@ def similar_many(
     """
     import pyarrow as pa
 
-    array = _integers(ids)
+    from simshard.shards.items import plain_id
+
+    array = _integers(ids) if len(json.dumps(filter)) <= _IN_QUERY else None
     given = array if array is not None else getattr(ids, "to_pylist", getattr(ids, "tolist", lambda: list(ids)))()
     size = max(MAX_BULK // limit, 1) if limit > 0 else 1
     if array is not None:
@@ -188,7 +191,7 @@ def similar_many(
             missing += [part[place] for place in lists["neighbors"].is_null().to_numpy().nonzero()[0]]
         snapshot = response.headers["x-snapshot"]
         start += size
-    told = json.dumps(missing, default=int)
+    told = json.dumps([plain_id(each if isinstance(each, str) else int(each)) for each in missing])
     return pa.concat_tables(tables).replace_schema_metadata({"snapshot": snapshot, "missing_ids": told})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,9 +11,11 @@ from starlette.responses import Response
 
 from simshard.serve.asked import Asked, Reply
 from simshard.serve.cache import Lru
+from simshard.serve.router import Table
 from simshard.serve.service import Service
+from simshard.shards.hidden import Hidden
 
-_OBJECTS = 600  # bytes that an entry takes beside its body
+_OBJECTS = 1200  # bytes that an entry takes beside its body
 
 
 class Encoded(Response):
@@ -26,7 +29,10 @@ class Encoded(Response):
 
 
 class _Entry(NamedTuple):
-    asked: Asked
+    """What an answer is of, and the answer; the table is not held open by it."""
+
+    table: weakref.ref[Table]
+    hidden: Hidden
     body: bytes
     headers: list[tuple[bytes, bytes]]
 
@@ -42,7 +48,7 @@ class Kept:
         """The answer to this very target, if it is of what is served, and hidden, now, and the caller has none yet."""
         begun = time.perf_counter()
         entry = self._entries.get((scope["path"], scope["query_string"]))
-        if entry is None or not self._service.current(entry.asked):
+        if entry is None or not self._service.current(entry.table(), entry.hidden):
             return None
         if any(name == b"if-none-match" for name, _ in scope["headers"]):
             return None
@@ -51,10 +57,10 @@ class Kept:
 
     def put(self, scope: Mapping[str, Any], asked: Asked, reply: Reply, headers: list[tuple[bytes, bytes]]) -> None:
         """Keep an answer that came out of memory with its headers; one that is out of date gives way."""
-        if reply.outcome != "memory" or not self._service.current(asked):
+        if reply.outcome != "memory" or not self._service.current(asked.table, asked.hidden):
             return
         target = (scope["path"], scope["query_string"])
         size = len(target[0]) + len(target[1]) + len(reply.body) + _OBJECTS
         kept = [(name, value) for name, value in headers if name != b"server-timing"]
         self._entries.drop(target)
-        self._entries.put(target, _Entry(asked, reply.body, kept), size)
+        self._entries.put(target, _Entry(weakref.ref(asked.table), asked.hidden, reply.body, kept), size)

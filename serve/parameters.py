@@ -69,12 +69,18 @@ def from_query(model: type[M], request: Request, **in_path: str) -> M:
     return parse(model, given)
 
 
+def media_type(request: Request) -> str:
+    """The type of its body, without parameters, in small letters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 async def from_body(model: type[M], request: Request) -> M:
     """The request in a body. Raises InvalidBody and InvalidQuery."""
     body = await request.body()
     if not body:
         raise InvalidQuery("body", "Field required")
-    if "json" not in request.headers.get("content-type", ""):
+    kind = media_type(request)
+    if not kind.startswith("application/") or not kind.endswith(("/json", "+json")):
         raise InvalidQuery("body", "send it with content-type: application/json")
     try:
         # Not orjson, to which an integer of 20 digits is a float and half a surrogate pair is no JSON.
@@ -83,8 +89,10 @@ async def from_body(model: type[M], request: Request) -> M:
         raise InvalidBody(f"the body is not JSON: {error.msg} at byte {error.pos}") from error
     except UnicodeDecodeError as error:
         raise InvalidBody(f"the body is not JSON: not UTF-8 at byte {error.start}") from error
-    except RecursionError as error:
-        raise InvalidBody("the body is not JSON that can be read: it is nested too deeply") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidBody(
+            "the body is not JSON that can be read: it is nested too deeply, or a number too long"
+        ) from error
     return parse(model, values)
 
 

@@ -153,9 +153,11 @@ class Service:
             return orjson.dumps(describe_attributes(table.items, MOST_VALUES))
 
         async def compute() -> Computed:
-            self.releasing.soon()
-            async with self._one_description:
-                return Computed(await self._in_pool(describe), keep=True)
+            try:
+                async with self._one_description:
+                    return Computed(await self._in_pool(describe), keep=True)
+            finally:
+                self.releasing.soon()
 
         key = repr((ANSWER_FORMAT, table.name, "described")).encode()
         return (await self.cache.get(key, False, compute))[0]
@@ -221,9 +223,9 @@ class Service:
         whole = outcome != "bypass" or not asked.kind
         return Reply(body, asked.table.name, asked.etag if whole else None, outcome, trace.stages, trace.shards)
 
-    def current(self, asked: Asked) -> bool:
-        """Whether it is a question to the table that is served now, with the items that are hidden now."""
-        return asked.table is self.table and asked.hidden is self.selections.hidden
+    def current(self, table: Table | None, hidden: Hidden) -> bool:
+        """Whether this is the table that is served now, and these the items that are hidden now."""
+        return table is not None and table is self.table and hidden is self.selections.hidden
 
     async def adopted(self, name: str | None) -> None:
         """Wait a moment for a snapshot that another replica may answer from already."""
@@ -247,7 +249,6 @@ class Service:
         """
         table = self.opened(request.snapshot)
         given = request.ids if isinstance(request, BulkRequest) else ids
-        self.releasing.soon()
         async with _deadline(request.timeout_ms), self._one_bulk:
             return table.name, await nearest_table(table, self.selections, given, request, self._pool)
 

@@ -70,7 +70,7 @@ def read_hidden(store: Store, known: Hidden | None = None) -> Hidden:
             raise ValueError("an id in it is neither an integer nor text")
         return Hidden(int(content["version"]), items, file)
     except FileNotFoundError:
-        return Hidden()
+        return known if known == Hidden() else Hidden()
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -130,7 +130,7 @@ def read_manifest(folder: Path) -> Manifest:
             | {
                 "items_file": FileInfo(**content["items_file"]),
                 **{name: FileInfo(**content[name]) if content.get(name) else None for name in _OPTIONAL},
-                "shards": tuple(ShardInfo(**shard) for shard in content["shards"]),
+                "shards": tuple(_shard_of(shard) for shard in content["shards"]),
             }
         )
         _check(manifest)
@@ -139,6 +139,12 @@ def read_manifest(folder: Path) -> Manifest:
     if manifest.name != folder.name:
         raise CorruptFile(f"{path}: says that it is snapshot {manifest.name}, not {folder.name}")
     return manifest
+
+
+def _shard_of(content: dict[str, Any]) -> ShardInfo:
+    """What is known of it; a later version may say more."""
+    known = {field.name for field in fields(ShardInfo)}
+    return ShardInfo(**{key: value for key, value in content.items() if key in known})
 
 
 def _check(manifest: Manifest) -> None:

@@ -15,7 +15,7 @@ from tests.builder import random_matrix, write_store
 from tests.test_api import client_of
 from tests.test_router import POOL
 
-NPY = {"content-type": "application/x-npy"}
+NPY = {"content-type": "Application/X-npy; charset=binary"}
 
 
 MATRIX = random_matrix(5, 40, density=0.7)
@@ -36,6 +36,11 @@ def npy(ids):
     file = io.BytesIO()
     np.lib.format.write_array(file, np.array(ids), allow_pickle=True)
     return file.getvalue()
+
+
+def header(text):
+    """A .npy file of this header alone."""
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
 
 
 async def test_in_lists_there_is_a_row_for_each_id(tmp_path):
@@ -74,10 +79,37 @@ async def test_what_is_no_array_of_ids_is_refused(tmp_path):
         (npy([[1]]), "ids"),
         (npy(7), "ids"),
         (npy(["a"]), "ids"),
-        (npy([None]), "body"),  # a pickle
+        (npy([None]), "ids"),  # a pickle
         (npy(range(1001)), "ids"),
+        (header("{'descr': '<i8', 'fortran_order': False, 'shape': (1000000000000,)}"), "body"),
+        (header(f"{{'descr': '<i8', 'fortran_order': False, 'shape': ({10**30},)}}"), "body"),
+        (header("{'descr': '<i8', 'fortran_order': False, 'shape': (-1,)}"), "body"),
+        (header("{'descr': '>i8', 'fortran_order': False, 'shape': (0,)}"), "ids"),
+        (header("{'descr': (), 'fortran_order': False, 'shape': (1,)}"), "body"),
+        (header("{("), "body"),
+        (header("-" * 5000 + "1"), "body"),
     ]:
         answer = await client.post("/v1/similar/bulk?limit=1000", content=body, headers=NPY)
         assert (answer.status_code, answer.json()["field"]) == (422, field), answer.text
     answer = await client.post("/v1/similar/bulk?limit=3", json={"ids": ["id 1"]})
     assert (answer.status_code, answer.json()["field"]) == (422, "limit")
+
+
+@pytest.mark.parametrize("body", ["9" * 5000, "[" * 100_000, '"\\ud800', "{", "\xff"])
+async def test_json_that_cannot_be_read_is_told(tmp_path, body):
+    client, _ = client_for(tmp_path)
+    for kind in ("application/json", "application/vnd.ids+json", "Application/JSON; charset=utf-8"):
+        answer = await client.post("/v1/similar/bulk", content=body.encode("latin-1"), headers={"content-type": kind})
+        assert (answer.status_code, answer.json()["title"]) == (400, "Invalid JSON"), answer.text
+    answer = await client.post("/v1/similar/bulk", content=b"{}", headers={"content-type": "text/plain;json"})
+    assert (answer.status_code, answer.json()["field"]) == (422, "body")
+
+
+async def test_unknown_ids_beyond_what_json_readers_hold_are_text(tmp_path):
+    client, _ = client_for(tmp_path)
+    ids = [3, 2**53 + 1]
+    by_array = await client.post("/v1/similar/bulk", content=npy(ids), headers=NPY)
+    by_json = await client.post("/v1/similar/bulk", json={"ids": ids})
+    assert by_array.content == by_json.content
+    metadata = pa.ipc.open_stream(by_array.content).read_all().schema.metadata
+    assert metadata[b"missing_ids"] == b'["9007199254740993"]'

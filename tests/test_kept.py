@@ -1,5 +1,8 @@
 """Answers kept by the target as it was sent: the same as others, and only while they are true."""
 
+import gc
+import weakref
+
 import httpx
 import pytest
 
@@ -79,6 +82,27 @@ async def test_a_switch_and_a_hidden_item_are_seen_at_once(service, store):
         service.serve(local_table(Snapshot(store), POOL))
         for _ in range(3):
             assert hits(await client.get(TARGET)) == expected(MATRICES[1])
+
+
+async def test_what_is_kept_holds_no_snapshot_open(service, store):
+    async with client_of(service, store) as client:
+        for _ in range(3):
+            await client.get(TARGET)
+        old = weakref.ref(service.table)
+        write_store(store.root, MATRICES[1])
+        replaced = service.serve(local_table(Snapshot(store), POOL))
+        service.close(replaced)
+        del replaced
+        gc.collect()
+        assert old() is None
+
+
+async def test_following_the_list_of_hidden_items_changes_nothing_where_none_is(service, store, parsed):
+    async with client_of(service, store) as client:
+        for _ in range(5):
+            service.selections.hidden = read_hidden(store, service.selections.hidden)
+            await client.get(TARGET)
+    assert len(parsed) == 2
 
 
 async def test_a_key_is_asked_for_before_anything(service, store):
