@@ -23,6 +23,7 @@ class Trace:
 
 
 Compute = Callable[[Hidden, Trace], Awaitable[Computed]]
+AtOnce = Callable[[Hidden, Trace], Computed | None]
 
 
 def entity_tag(key: bytes) -> str:
@@ -41,7 +42,8 @@ class Asked:
     """A question to one snapshot, ready to be answered; `key` tells it from every other.
 
     kind: what it is to the cache, "" for what is never kept. asks_shards: whether an answer takes more than the items,
-    so that one kept in Redis is nearer than shards on other nodes.
+    so that one kept in Redis is nearer than shards on other nodes. at_once: computes it in microseconds, without
+    waiting for anything, or gives None, for `compute` to do.
     """
 
     table: Table
@@ -51,6 +53,7 @@ class Asked:
     compute: Compute
     asks_shards: bool
     timeout_ms: int = DEFAULT_TIMEOUT_MS
+    at_once: AtOnce | None = None
 
     @functools.cached_property
     def etag(self) -> str:

@@ -76,6 +76,20 @@ class Question:
     with_payload: bool = True
     timeout_ms: int = field(default=1000, repr=False)
 
+    @property
+    def plain(self) -> bool:
+        """Whether it is for the best of one item, of all items, without anything to be done with them."""
+        special = (
+            self.candidates,
+            self.filter,
+            self.boosts,
+            self.diversity,
+            self.group_by,
+            self.fallback,
+            self.explain,
+        )
+        return self.seeds.negative == (False,) and not any(special) and self.candidates is None
+
     def query(self, table: Table, selection: Selection | None, factors: NDArray[np.float64] | None) -> Query:
         """The question as shards understand it. Raises InvalidQuery for weights and boosts that are too large."""
         weights = np.array(self.seeds.weights)

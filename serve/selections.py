@@ -62,9 +62,13 @@ class Selections:
         """Compile every named filter for a table before it serves. Raises InvalidFilter, naming the filter."""
         check_filters(table.items, self._named)
 
+    def all(self, hidden: Hidden, text: str) -> bool:
+        """Whether nothing keeps any item out."""
+        return not text and not hidden.items and self._default is None
+
     async def selection(self, table: Table, hidden: Hidden, text: str) -> Selection | None:
         """What can be hits under a filter; None: all items. Raises InvalidFilter."""
-        if not text and not hidden.items and self._default is None:
+        if self.all(hidden, text):
             return None
         selection = await self._get((table.name, hidden.digest, text), self._select, table, text, hidden)
         return selection if selection.count < len(table.items) else None

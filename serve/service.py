@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 import re
@@ -16,13 +17,12 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from simshard.serve.asked import DEFAULT_TIMEOUT_MS, Asked, Compute, Reply, Trace
+from simshard.serve.asked import DEFAULT_TIMEOUT_MS, Asked, AtOnce, Compute, Reply, Trace
 from simshard.serve.bulk import GivenIds, nearest_table
 from simshard.serve.cache import Cache, Computed, Outcome
-from simshard.serve.encode import encode
+from simshard.serve.computing import computing_hits
 from simshard.serve.memory import Releasing
 from simshard.serve.questions import Question, ask_rank, ask_recommend, ask_similar, row_of
-from simshard.serve.ranking import rank_hits
 from simshard.serve.requests import BulkOptions, BulkRequest, RankRequest, RecommendRequest, SimilarRequest
 from simshard.serve.router import Table, pair_scores
 from simshard.serve.search import find_items
@@ -206,19 +206,23 @@ class Service:
     async def answer(self, asked: Asked) -> Reply:
         """The answer, kept or computed. Raises InvalidQuery, DeadlineExceeded and ShardUnavailable."""
         started = time.perf_counter()
-        kept = self.cache.memory.get(asked.key) if asked.kind else None
-        if kept is not None:
-            stages = {"total": (time.perf_counter() - started) * 1e3}
-            return Reply(kept, asked.table.name, asked.etag, "memory", stages, ())
         trace = Trace()
         outcome: Outcome = "bypass"
-        async with _deadline(asked.timeout_ms):
-            if asked.kind:
-                remote = asked.table.remote and asked.asks_shards
-                use_redis = asked.kind in self._redis_classes or remote
-                body, outcome = await self.cache.get(asked.key, use_redis, lambda: asked.compute(asked.hidden, trace))
-            else:
-                body = (await asked.compute(asked.hidden, trace)).body
+        nearer = asked.kind in self._redis_classes or (asked.table.remote and asked.asks_shards)
+        use_redis = nearer and self.cache.redis is not None
+        body = self.cache.memory.get(asked.key) if asked.kind else None
+        if body is not None:
+            outcome = "memory"
+        elif asked.at_once and not use_redis and (computed := asked.at_once(asked.hidden, trace)):
+            body, outcome = computed.body, "miss"
+            self.cache.memory.put(asked.key, body, len(asked.key) + len(body))
+        else:
+            async with _deadline(asked.timeout_ms):
+                if asked.kind:
+                    compute = functools.partial(asked.compute, asked.hidden, trace)
+                    body, outcome = await self.cache.get(asked.key, use_redis, compute)
+                else:
+                    body = (await asked.compute(asked.hidden, trace)).body
         trace.stages["total"] = (time.perf_counter() - started) * 1e3
         whole = outcome != "bypass" or not asked.kind
         return Reply(body, asked.table.name, asked.etag if whole else None, outcome, trace.stages, trace.shards)
@@ -261,29 +265,17 @@ class Service:
         timeout_ms: int = DEFAULT_TIMEOUT_MS,
         asks_shards: bool = False,
         hidden_too: bool = False,
+        at_once: AtOnce | None = None,
     ) -> Asked:
         """The question; hidden_too: its answer is of all items, whatever is hidden or filtered out for everybody."""
         hidden = self.selections.hidden
         version = "" if hidden_too else self.selections.version(hidden)
         key = repr((ANSWER_FORMAT, table.name, version, question)).encode()
-        return Asked(table, hidden, kind, key, compute, asks_shards, timeout_ms)
+        return Asked(table, hidden, kind, key, compute, asks_shards, timeout_ms, at_once)
 
     def _hits(self, table: Table, question: Question) -> Asked:
-        async def compute(hidden: Hidden, trace: Trace) -> Computed:
-            begun = time.perf_counter()
-            ranked = await rank_hits(table, question, self.selections, hidden, self._pool)
-            searched = time.perf_counter()
-            missing, payload = question.seeds.missing, question.with_payload
-            if len(ranked.hits.rows) > 50:
-                body = await self._in_pool(encode, table, ranked, missing, payload)
-            else:
-                body = encode(table, ranked, missing, payload)
-            trace.stages["search"] = (searched - begun) * 1e3
-            trace.stages["encode"] = (time.perf_counter() - searched) * 1e3
-            trace.shards = ranked.shards
-            return Computed(body, keep=not ranked.failed_shards)
-
-        return self._asked(table, question.kind, question, compute, question.timeout_ms, asks_shards=True)
+        compute, at_once = computing_hits(table, question, self.selections, self._pool)
+        return self._asked(table, question.kind, question, compute, question.timeout_ms, True, at_once=at_once)
 
     async def _in_pool(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)

@@ -65,6 +65,7 @@ ORDER = {
         "ranking",
         "bulk",
         "asked",
+        "computing",
         "service",
         "kept",
         "batch",

@@ -6,7 +6,7 @@ import weakref
 import httpx
 import pytest
 
-from simshard.serve import api
+from simshard.serve import api, computing
 from simshard.serve.cache import Cache, Lru
 from simshard.serve.router import local_table
 from simshard.serve.service import Service
@@ -103,6 +103,18 @@ async def test_following_the_list_of_hidden_items_changes_nothing_where_none_is(
             service.selections.hidden = read_hidden(store, service.selections.hidden)
             await client.get(TARGET)
     assert len(parsed) == 2
+
+
+async def test_a_plain_question_is_computed_at_once_and_others_are_not(service, store, monkeypatch):
+    async def never(*_):
+        raise AssertionError("waited")
+
+    monkeypatch.setattr(computing, "rank_hits", never)
+    async with client_of(service, store) as client:
+        assert hits(await client.get(TARGET)) == expected(MATRICES[0])
+        assert (await client.get("/v1/items/4/similar")).headers["x-shards"] == "0"
+        for options in ("diversity=0.5", "explain=true", "limit=51", 'filter={"must":[]}', "group_by=x"):
+            assert (await client.get(f"/v1/items/3/similar?{options}")).status_code == 500
 
 
 async def test_a_key_is_asked_for_before_anything(service, store):
