@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from uuid import uuid4
 
 import numpy as np
@@ -88,7 +88,6 @@ def faiss_app() -> FastAPI:
     faiss.omp_set_num_threads(1)  # requests run beside each other already; more threads a search measured slower
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
-    app = FastAPI()
 
     def hits(seeds: list[int]) -> Response:
         query = vectors[seeds].sum(axis=0, keepdims=True)
@@ -97,15 +96,7 @@ def faiss_app() -> FastAPI:
         ids = rows[0][kept].tolist()
         return _answer(ids, scores[0][kept].tolist(), [payloads[item] for item in ids])
 
-    @app.get("/v1/items/{item}/similar")
-    def similar(item: int) -> Response:
-        return hits([item])
-
-    @app.post("/v1/recommend")
-    def recommend(body: Seeds) -> Response:
-        return hits(body.positive)
-
-    return app
+    return _app_of(hits)
 
 
 def h5py_app() -> FastAPI:
@@ -115,7 +106,6 @@ def h5py_app() -> FastAPI:
     settings = _settings()
     matrix = h5py.File(settings["matrix"], "r")["scores"]
     payloads = _payloads(settings)
-    app = FastAPI()
 
     def hits(seeds: list[int]) -> Response:
         total: NDArray[np.float64] = np.zeros(matrix.shape[1])
@@ -126,6 +116,13 @@ def h5py_app() -> FastAPI:
         best = best[np.argsort(-total[best], kind="stable")]
         ids = best.tolist()
         return _answer(ids, total[best].tolist(), [payloads[item] for item in ids])
+
+    return _app_of(hits)
+
+
+def _app_of(hits: Callable[[list[int]], Response]) -> FastAPI:
+    """Both routes over what answers seeds."""
+    app = FastAPI()
 
     @app.get("/v1/items/{item}/similar")
     def similar(item: int) -> Response:

@@ -19,7 +19,7 @@ import xxhash
 
 from simshard.shards.errors import CorruptFile, InputError
 from simshard.shards.manifest import ITEMS, FileInfo, write_batch
-from simshard.shards.payloads import Payloads
+from simshard.shards.payloads import Payloads, plain_zeros
 
 V = TypeVar("V")
 
@@ -54,8 +54,7 @@ def write_items(folder: Path, ids: pa.Array, attributes: dict[str, pa.Array]) ->
     }
     everything = pa.array(np.arange(len(ids)))
     taken = (each.take(everything) for each in columns.values())
-    arrays = [pc.add(each, 0.0) if pa.types.is_float64(each.type) else each for each in taken]  # -0.0 equals 0.0
-    batch = pa.record_batch(arrays, schema=pa.schema(kinds))
+    batch = pa.record_batch([plain_zeros(each) for each in taken], schema=pa.schema(kinds))
     return write_batch(folder / ITEMS, batch)
 
 

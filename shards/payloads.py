@@ -30,7 +30,7 @@ def write_payloads(folder: Path, attributes: dict[str, pa.Array]) -> FileInfo | 
     sink = HashedFile(folder / PAYLOADS)
     with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), _SCHEMA) as writer:
         for start in range(0, rows, _BATCH_ROWS):
-            columns = [_plain(attributes[name].slice(start, _BATCH_ROWS)).to_pylist() for name in names]
+            columns = [plain_zeros(attributes[name].slice(start, _BATCH_ROWS)).to_pylist() for name in names]
             payloads = [
                 orjson.dumps({name: value for name, value in zip(names, values, strict=True) if value is not None})
                 for values in zip(*columns, strict=True)
@@ -40,8 +40,8 @@ def write_payloads(folder: Path, attributes: dict[str, pa.Array]) -> FileInfo | 
     return sink.info()
 
 
-def _plain(column: pa.Array) -> pa.Array:
-    """The column, -0.0 as 0.0, as in the item table."""
+def plain_zeros(column: pa.Array) -> pa.Array:
+    """The column, -0.0 as 0.0, which it equals, so that equal values are equal bytes."""
     return pc.add(column, 0.0) if pa.types.is_float64(column.type) else column
 
 

@@ -1,13 +1,13 @@
-import { useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { useCallback, useEffect, useMemo, useRef } from "react";
 import { type Attributes, ask, getKey, type Health, isLocked, type Snapshots, Unreachable } from "./api";
 import type { Acts } from "./Card";
+import { Copy } from "./Copy";
 import { Filters } from "./Filters";
 import { facetsOf } from "./facets";
 import { titleOf } from "./format";
 import { HitList } from "./HitList";
 import { Hood } from "./Hood";
 import { useAddress, useAsked, useHits, useItems, useKeptFocus } from "./hooks";
-import { Icon } from "./icons";
 import { Notice } from "./Notice";
 import { questionOf } from "./question";
 import { Search } from "./Search";
@@ -215,32 +215,13 @@ export function App() {
 
 /** A link to what is shown, for the clipboard, and the API's documentation where a browser may read it. */
 function Links({ state }: { state: State }) {
-  const [copied, setCopied] = useState(false);
-  useEffect(() => {
-    if (!copied) return;
-    const timer = setTimeout(() => setCopied(false), 1500);
-    return () => clearTimeout(timer);
-  }, [copied]);
-  const copy = () => {
+  const link = () => {
     const query = formatState(state);
-    const link = `${location.origin}${location.pathname}${query && `?${query}`}`;
-    navigator.clipboard.writeText(link).then(
-      () => setCopied(true),
-      () => {},
-    );
+    return `${location.origin}${location.pathname}${query && `?${query}`}`;
   };
   return (
     <div className="links">
-      {navigator.clipboard && (
-        <button
-          type="button"
-          aria-label={copied ? "Copied" : "Copy link"}
-          title="Copy a link to what is shown"
-          onClick={copy}
-        >
-          <Icon name="link" /> <span>{copied ? "Copied" : "Copy link"}</span>
-        </button>
-      )}
+      <Copy label="Copy link" title="Copy a link to what is shown" text={link} />
       {!getKey() && <a href="docs">API</a>}
     </div>
   );

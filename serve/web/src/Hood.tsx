@@ -1,7 +1,7 @@
 import { useEffect, useState } from "react";
 import { getKey, type Health, type Snapshots, type Trace } from "./api";
+import { Copy } from "./Copy";
 import { count, formatAge, formatBytes, formatMs } from "./format";
-import { Icon } from "./icons";
 
 interface Props {
   open: boolean;
@@ -103,31 +103,13 @@ function LastAnswer({ trace, health }: { trace: Trace; health?: Health }) {
 
 /** The same request for a shell. */
 function Curl({ trace }: { trace: Trace }) {
-  const [copied, setCopied] = useState(false);
   const body = JSON.stringify(trace.body).replaceAll("'", "'\\''");
   const key = getKey() && ' -H "Authorization: Bearer $SIMSHARD_API_KEY"';
   const line = `curl '${new URL(trace.path, document.baseURI)}'${key} -H 'content-type: application/json' -d '${body}'`;
-  useEffect(() => {
-    if (!copied) return;
-    const timer = setTimeout(() => setCopied(false), 1500);
-    return () => clearTimeout(timer);
-  }, [copied]);
   return (
     <div className="curl">
       <input type="text" aria-label="The same request for a shell" readOnly value={line} />
-      {navigator.clipboard && (
-        <button
-          type="button"
-          onClick={() =>
-            navigator.clipboard.writeText(line).then(
-              () => setCopied(true),
-              () => {},
-            )
-          }
-        >
-          <Icon name="link" /> {copied ? "Copied" : "Copy"}
-        </button>
-      )}
+      <Copy label="Copy" text={() => line} />
     </div>
   );
 }

@@ -166,10 +166,7 @@ export function useHits(question: Record<string, unknown> | undefined, seeds: Se
     const { answer, trace } = await ask<Answer>("v1/recommend", signal, pageOf(question ?? {}, 0));
     return { answer: { ...answer, seeds }, trace };
   });
-  const [pages, setPages] = useState<Pages>({
-    wanted: 0,
-    answers: [],
-  });
+  const [pages, setPages] = useState<Pages>({ wanted: 0, answers: [] });
   const mine: Pages = pages.of === first.value ? pages : { of: first.value, wanted: 0, answers: [] };
   const { wanted, answers } = mine;
   const all = first.value ? [first.value, ...answers] : [];
