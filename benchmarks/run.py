@@ -5,6 +5,7 @@ serve      `similar` over HTTP on that store at 1, 8 and 32 connections, by cach
 compute    all pairs of the real titles, and of a generated catalogue of 37,030 items, beside the bare matrix product
 vectors    the best 200 of each of 50,000, 100,000 and 200,000 items by vectors (`--sizes` for others)
 questions  filters, many seeds, diversity, ranking, batches and bulk on the full matrix of the real titles
+layers     what an answer takes of our own code in a replica, in process, by what is asked
 classes    by class of question: computed, out of memory, out of Redis, with local shards and with remote ones
 page       the page in Chromium: bytes of the first load, from a click to painted hits
 search     titles by the beginnings of their words, 40,000 and a million of them
@@ -24,7 +25,7 @@ from typing import Any
 
 import ijson
 
-from benchmarks import anime, classes, compute, contenders, contest, machine, page, questions, reference, titles
+from benchmarks import anime, classes, compute, contenders, contest, layers, machine, page, questions, reference, titles
 
 RESULTS = Path(__file__).parent / "results"
 TITLES = 5_000
@@ -158,6 +159,7 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], Figures]] = {
     "search": lambda folder, _: titles.search(folder),
     "serve": _serve,
     "questions": lambda folder, _: questions.questions(folder),
+    "layers": lambda folder, _: layers.layers(folder),
     "classes": lambda folder, _: classes.classes(folder),
     "page": lambda folder, _: page.page(folder),
     "reference": lambda folder, options: reference_size(folder, options.scale),

@@ -27,11 +27,11 @@ from simshard.serve.answers import (
     Snapshots,
     problem_of,
 )
-from simshard.serve.asked import Asked, Reply, entity_tag, names_tag
+from simshard.serve.asked import Asked, entity_tag, names_tag
 from simshard.serve.batch import answer_batch
 from simshard.serve.bulk import NPY, GivenIds, read_ids
-from simshard.serve.gate import Gate, problem, refusal
-from simshard.serve.kept import Encoded, Kept
+from simshard.serve.direct import Direct
+from simshard.serve.gate import Gate
 from simshard.serve.openapi import JSON, Operation, document
 from simshard.serve.operations import docs_routes, health_operations
 from simshard.serve.page import page_routes
@@ -53,6 +53,7 @@ from simshard.serve.requests import (
     RecommendRequest,
     SimilarRequest,
 )
+from simshard.serve.responses import problem, refusal, respond
 from simshard.serve.service import Service
 from simshard.serve.snapshots import list_snapshots
 from simshard.shards.errors import SimshardError
@@ -72,9 +73,8 @@ def build_api(
 ) -> Gate:
     """The ASGI application; `health` gives the body of /healthz."""
     cache_control = "private, no-cache" if api_key else "no-cache"
-    kept = Kept(service, service.cache.memory.capacity // 4)
     operations = [
-        *_query_operations(service, kept, cache_control),
+        *_query_operations(service, cache_control),
         *_store_operations(service, store, cache_control),
         *health_operations(health),
     ]
@@ -89,7 +89,8 @@ def build_api(
         *docs_routes(described),
         *page_routes(lambda: service.table.image_origins if service.table else ()),
     ]
-    return Gate(Starlette(routes=routes, exception_handlers=_problems(service)), api_key, admin_key, kept.get)
+    app = Starlette(routes=routes, exception_handlers=_problems(service))
+    return Gate(Direct(app, service, cache_control), api_key, admin_key)
 
 
 def _problems(service: Service) -> dict[Any, Any]:
@@ -110,31 +111,12 @@ def _problems(service: Service) -> dict[Any, Any]:
     return {SimshardError: on_known, InvalidBody: on_body, HTTPException: on_http, Exception: on_unknown}
 
 
-def _query_operations(service: Service, kept: Kept, cache_control: str) -> list[Operation]:
-    def reply(answer: Reply, caching: dict[str, str] | None = None) -> Response:
-        headers = {
-            "content-length": str(len(answer.body)),
-            "content-type": JSON,
-            "x-cache": answer.outcome,
-            "x-snapshot": answer.snapshot,
-            "server-timing": ", ".join(f"{stage};dur={ms:.3f}" for stage, ms in answer.stages.items()),
-        }
-        if answer.shards:
-            headers["x-shards"] = ",".join(map(str, answer.shards))
-        encoded = [(name.encode(), value.encode()) for name, value in (headers | (caching or {})).items()]
-        return Encoded(answer.body, encoded)
-
+def _query_operations(service: Service, cache_control: str) -> list[Operation]:
     async def get(request: Request, asked: Asked) -> Response:
         if names_tag(request.headers.getlist("if-none-match"), asked.etag):
             headers = {"ETag": asked.etag, "Cache-Control": cache_control, "X-Snapshot": asked.table.name}
             return Response(None, 304, headers)
-        answer = await service.answer(asked)
-        caching = (
-            {"cache-control": cache_control, "etag": answer.etag} if answer.etag else {"cache-control": "no-store"}
-        )
-        response = reply(answer, caching)
-        kept.put(request.scope, asked, answer, response.raw_headers)
-        return response
+        return respond(await service.answer(asked), cache_control)
 
     async def find(request: Request) -> Response:
         options = from_query(FindRequest, request)
@@ -158,7 +140,7 @@ def _query_operations(service: Service, kept: Kept, cache_control: str) -> list[
     async def recommend(request: Request) -> Response:
         options = await from_body(RecommendRequest, request)
         await service.adopted(options.snapshot)
-        return reply(await service.answer(service.recommend(options)))
+        return respond(await service.answer(service.recommend(options)))
 
     async def batch(request: Request) -> Response:
         bodies = await answer_batch(service, (await from_body(BatchRequest, request)).requests)
@@ -167,7 +149,7 @@ def _query_operations(service: Service, kept: Kept, cache_control: str) -> list[
     async def rank(request: Request) -> Response:
         options = await from_body(RankRequest, request)
         await service.adopted(options.snapshot)
-        return reply(await service.answer(service.rank(options)))
+        return respond(await service.answer(service.rank(options)))
 
     async def bulk(request: Request) -> Response:
         options: BulkOptions

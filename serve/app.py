@@ -46,7 +46,7 @@ class Ingress:
         self._store = Store(settings.store)
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="rows")
         redis = RedisCache(settings.redis, settings.redis_ttl) if settings.redis else None
-        self._cache = Cache(Lru(settings.cache_bytes * 4 // 5), redis)  # the rest is for answers kept by target
+        self._cache = Cache(Lru(settings.cache_bytes), redis)
         self._filters = settings.named_filters()
         self._service = Service(
             self._cache,

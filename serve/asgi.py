@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from simshard.serve.gate import App
+from simshard.serve.responses import App
 
 Answer = tuple[int, list[tuple[str, str]], bytes | pa.Buffer]
 _LARGE = 1 << 16

@@ -23,7 +23,6 @@ class Trace:
 
 
 Compute = Callable[[Hidden, Trace], Awaitable[Computed]]
-AtOnce = Callable[[Hidden, Trace], Computed | None]
 
 
 def entity_tag(key: bytes) -> str:
@@ -42,8 +41,7 @@ class Asked:
     """A question to one snapshot, ready to be answered; `key` tells it from every other.
 
     kind: what it is to the cache, "" for what is never kept. asks_shards: whether an answer takes more than the items,
-    so that one kept in Redis is nearer than shards on other nodes. at_once: computes it in microseconds, without
-    waiting for anything, or gives None, for `compute` to do.
+    so that one kept in Redis is nearer than shards on other nodes.
     """
 
     table: Table
@@ -53,7 +51,6 @@ class Asked:
     compute: Compute
     asks_shards: bool
     timeout_ms: int = DEFAULT_TIMEOUT_MS
-    at_once: AtOnce | None = None
 
     @functools.cached_property
     def etag(self) -> str:

@@ -179,7 +179,7 @@ def _checksum(name: str, value: bytes) -> bytes:
 class Cache:
     """Memory, then Redis where there is one and the caller wants it, then `compute`."""
 
-    def __init__(self, memory: Lru[bytes], redis: RedisCache | None) -> None:
+    def __init__(self, memory: Lru[Any], redis: RedisCache | None) -> None:
         self.memory = memory
         self.redis = redis
         self._flights: dict[bytes, asyncio.Task[tuple[bytes, Outcome]]] = {}

@@ -15,6 +15,7 @@ from simshard.serve.selections import Factors
 from simshard.shards.query import Hits, Query, Rows
 
 Line = dict[str, Any]
+_NOTHING_ELSE = orjson.dumps({"missing_ids": [], "partial": False, "failed_shards": []})
 
 
 @dataclass(frozen=True)
@@ -79,27 +80,46 @@ def _deciding(
 def encode(table: Table, ranked: Ranked, missing: Sequence[int | str], with_payload: bool) -> bytes:
     """The body of an answer of hits."""
     items = table.items
-    scores = ranked.hits.scores.astype(np.float32)
-    rows = np.concatenate((ranked.hits.rows, ranked.filling))
-    payloads = items.payloads(rows) if with_payload else []
-    count = len(scores)
-    hits = []
-    for i, row in enumerate(rows.tolist()):
-        hit: dict[str, Any] = {"id": items.id(row), "score": scores[i] if i < count else None}
-        if i >= count:
-            hit["source"] = "fallback"
-        if with_payload:
-            hit["payload"] = payloads[i]
-        if ranked.explained is not None:
-            hit["explain"] = ranked.explained[i] if i < count else []
-        hits.append(hit)
-    body = {
-        "snapshot": table.name,
-        "hits": hits,
-        "missing_ids": list(missing),
+    rows = ranked.hits.rows.tolist()
+    filling = ranked.filling.tolist()
+    hits = _hits(table, rows, ranked.hits.scores.astype(np.float32), with_payload)
+    if filling:
+        more = [b'{"id":%b,"score":null,"source":"fallback"' % id_ for id_ in items.id_texts(filling)]
+        hits += _with(more, b"payload", items.payload_texts(filling)) if with_payload else more
+    if ranked.explained is not None:
+        lines = [*ranked.explained, *([] for _ in filling)]
+        hits = _with(hits, b"explain", [orjson.dumps(each, option=orjson.OPT_SERIALIZE_NUMPY) for each in lines])
+    rest: dict[str, Any] = {
+        "missing_ids": missing,
         "partial": bool(ranked.failed_shards),
-        "failed_shards": list(ranked.failed_shards),
+        "failed_shards": ranked.failed_shards,
     }
     if ranked.unranked is not None:
-        body["unranked_ids"] = [items.id(row) for row in ranked.unranked]
-    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+        rest["unranked_ids"] = [items.id(row) for row in ranked.unranked]
+    return _body(table, hits, orjson.dumps(rest))
+
+
+def encode_plain(table: Table, rows: Sequence[int], scores: NDArray[np.float32]) -> bytes:
+    """The same where there is nothing but hits with payload: rows and scores (K,)."""
+    return _body(table, _hits(table, rows, scores, with_payload=True), _NOTHING_ELSE)
+
+
+def _hits(table: Table, rows: Sequence[int], scores: NDArray[np.float32], with_payload: bool) -> list[bytes]:
+    """Each hit as JSON, open at its end."""
+    if not rows:
+        return []
+    numbers = orjson.dumps(scores, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+    ids = table.items.id_texts(rows)
+    if not with_payload:
+        return [b'{"id":%b,"score":%b' % hit for hit in zip(ids, numbers, strict=True)]
+    payloads = table.items.payload_texts(rows)
+    return [b'{"id":%b,"score":%b,"payload":%b' % hit for hit in zip(ids, numbers, payloads, strict=True)]
+
+
+def _with(hits: Sequence[bytes], name: bytes, values: Sequence[bytes]) -> list[bytes]:
+    return [b'%b,"%b":%b' % (hit, name, value) for hit, value in zip(hits, values, strict=True)]
+
+
+def _body(table: Table, hits: Sequence[bytes], rest: bytes) -> bytes:
+    closed = b"},".join(hits) + b"}" if hits else b""
+    return b'{"snapshot":%b,"hits":[%b],%b' % (orjson.dumps(table.name), closed, rest[1:])

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 from urllib.parse import quote
 
-import orjson
 from starlette.responses import Response
 
+from simshard.serve.responses import App, Receive, Scope, Send, refusal
 from simshard.serve.settings import ADMIN_KEY_VARIABLE
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Shortcut = Callable[[Scope], Response | None]
 
 MAX_BODY = 1 << 20
 _OPEN_PATHS = ("/livez", "/readyz")
@@ -27,27 +21,15 @@ _IN_QUERY = "%/?:@!$&'()*+,;=[]"
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
 
-def problem(body: dict[str, Any]) -> Response:
-    """An RFC 9457 answer with this body."""
-    headers = {"Retry-After": "1"} if body["status"] == 503 else None
-    return Response(orjson.dumps(body), body["status"], headers, "application/problem+json")
-
-
-def refusal(status: int, title: str, detail: str) -> Response:
-    """An RFC 9457 answer that names no part of the request."""
-    return problem({"type": "about:blank", "title": title, "status": status, "detail": detail})
-
-
 class Gate:
     """Lets requests through that bring the key that they need and no more than MAX_BODY bytes.
 
     api_key: needed by every request but those for the page and for signs of life, where one is set; admin_key: needed
-    to change anything, and good for all else. kept: the answer to a GET that is ready, if it is.
+    to change anything, and good for all else.
     """
 
-    def __init__(self, app: App, api_key: str | None, admin_key: str | None, kept: Shortcut = lambda _: None) -> None:
+    def __init__(self, app: App, api_key: str | None, admin_key: str | None) -> None:
         self.app = app
-        self._kept = kept
         self._key = api_key.encode() if api_key else None
         self._admin = admin_key.encode() if admin_key else None
 
@@ -72,9 +54,8 @@ class Gate:
         path = scope["path"].removeprefix(root)
         bare = root and not path and scope["method"] in ("GET", "HEAD")
         refused = to_folder(scope, root) if bare else self._refusal(scope, path)
-        ready = refused if refused is not None or scope["method"] != "GET" else self._kept(scope)
-        if ready is not None:
-            await ready(scope, receive, send)
+        if refused is not None:
+            await refused(scope, receive, send)
             return
         if scope["method"] in ("POST", "PUT", "PATCH"):
             body = await _read(receive)
@@ -85,6 +66,8 @@ class Gate:
         await self.app(scope, receive, send)
 
     def _refusal(self, scope: Scope, path: str) -> Response | None:
+        if self._key is None and not changes(scope["method"], path):
+            return None
         headers = dict(scope["headers"])
         given = [headers.get(b"x-api-key", b""), headers.get(b"authorization", b"").removeprefix(b"Bearer ")]
 

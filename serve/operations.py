@@ -14,9 +14,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from simshard.serve.answers import Health
-from simshard.serve.gate import refusal
 from simshard.serve.openapi import JSON, Operation
 from simshard.serve.page import guarded, script_hashes
+from simshard.serve.responses import refusal
 
 _ASSETS = {"swagger-ui-bundle.js": "application/javascript", "swagger-ui.css": "text/css"}
 

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from simshard.serve.asked import entity_tag, names_tag
-from simshard.serve.gate import refusal
+from simshard.serve.responses import refusal
 
 STATIC = Path(__file__).parent / "static"
 

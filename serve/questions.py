@@ -53,7 +53,7 @@ def seeds_of(known: Sequence[tuple[int, float, bool]], missing: tuple[int | str,
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of a snapshot. Filters stand as canonical text; its `repr` is a cache key.
+    """What is asked of a snapshot. Filters stand as canonical text; `key` is that of its answer.
 
     candidates: the rows to put in order; None: all items. fallback: an attribute, and whether larger comes first.
     """
@@ -74,21 +74,16 @@ class Question:
     fallback: tuple[str, bool] | None = None
     explain: bool = False
     with_payload: bool = True
-    timeout_ms: int = field(default=1000, repr=False)
+    timeout_ms: int = field(default=1000, repr=False, compare=False)
 
     @property
-    def plain(self) -> bool:
-        """Whether it is for the best of one item, of all items, without anything to be done with them."""
-        special = (
-            self.candidates,
-            self.filter,
-            self.boosts,
-            self.diversity,
-            self.group_by,
-            self.fallback,
-            self.explain,
-        )
-        return self.seeds.negative == (False,) and not any(special) and self.candidates is None
+    def key(self) -> str:
+        """What tells it from every other question to a snapshot."""
+        seeds, limit, offset, payload = self.seeds, self.limit, self.offset, self.with_payload
+        plain = Question("similar", Seeds(seeds.rows, (1.0,), (False,)), limit, offset, with_payload=payload)
+        if len(seeds.rows) == 1 and self == plain:
+            return plain_key(seeds.rows[0], limit, offset, payload)
+        return repr(self)
 
     def query(self, table: Table, selection: Selection | None, factors: NDArray[np.float64] | None) -> Query:
         """The question as shards understand it. Raises InvalidQuery for weights and boosts that are too large."""
@@ -108,6 +103,11 @@ class Question:
             selection=selection,
             factors=factors,
         )
+
+
+def plain_key(row: int, limit: int, offset: int, with_payload: bool) -> str:
+    """The key of the question for the best of one item, with nothing else to it."""
+    return f"similar {row} {limit} {offset} {with_payload}"
 
 
 def row_of(table: Table, id_: int | str) -> int:
@@ -201,15 +201,18 @@ def _look_up(table: Table, ids: Sequence[Id], place: Callable[[int], str]) -> li
 def _seeds(table: Table, request: Liking, needs_positive: bool) -> Seeds:
     if len(request.positive) + len(request.negative) > MAX_SEEDS:
         raise InvalidQuery("negative", f"more than {MAX_SEEDS} seeds in all")
-    given = [seed if isinstance(seed, Seed) else Seed(id=seed) for seed in (*request.positive, *request.negative)]
+    given = [
+        (seed.id, seed.weight) if isinstance(seed, Seed) else (seed, 1.0)
+        for seed in (*request.positive, *request.negative)
+    ]
     positive = len(request.positive)
 
     def place(i: int) -> str:
         return f"positive[{i}]" if i < positive else f"negative[{i - positive}]"
 
-    rows = _look_up(table, [seed.id for seed in given], place)
+    rows = _look_up(table, [id_ for id_, _ in given], place)
     if needs_positive and all(row is None for row in rows[:positive]):
         raise UnknownItem(f"none of the positive ids is in snapshot {table.name}")
     both = list(enumerate(zip(rows, given, strict=True)))
-    known = [(row, seed.weight, i >= positive) for i, (row, seed) in both if row is not None]
-    return seeds_of(known, tuple(plain_id(seed.id) for _, (row, seed) in both if row is None))
+    known = [(row, weight, i >= positive) for i, (row, (_, weight)) in both if row is not None]
+    return seeds_of(known, tuple(plain_id(id_) for _, (row, (id_, _)) in both if row is None))

@@ -17,10 +17,7 @@ from simshard.shards.errors import InvalidQuery
 from simshard.shards.filters import Groups
 from simshard.shards.hidden import Hidden
 from simshard.shards.query import Hits, Query, Rows, Selection
-from simshard.shards.search import search_top
-from simshard.shards.transport import LocalTransport
 
-FEW_HITS = 50  # are encoded where they stand, more in a thread
 MAX_LINES = 100_000  # of explanations in one answer
 _NONE: Rows = np.empty(0, dtype=np.uint32)
 
@@ -59,17 +56,6 @@ async def rank_hits(table: Table, question: Question, selections: Selections, hi
         ranked = set(hits.rows.tolist())
         unranked = [row for row in question.candidates if row not in ranked]
     return Ranked(hits, filling, asked, failed, explained, unranked)
-
-
-def rank_at_once(table: Table, question: Question, selections: Selections, hidden: Hidden) -> Ranked | None:
-    """The hits of a plain question, where the best stored beside a row in this process hold them; else None."""
-    if not question.plain or question.limit > FEW_HITS or not selections.all(hidden, question.filter):
-        return None
-    query = question.query(table, None, None)
-    shard = int(table.snapshot.manifest.shard_of(query.rows)[0])
-    way = table.transports[shard]
-    hits = search_top(way.reader, query) if isinstance(way, LocalTransport) else None
-    return None if hits is None else Ranked(hits, _NONE, (shard,), ())
 
 
 def _among(candidates: tuple[int, ...], selection: Selection | None, items: int) -> Selection:

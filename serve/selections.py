@@ -73,6 +73,17 @@ class Selections:
         selection = await self._get((table.name, hidden.digest, text), self._select, table, text, hidden)
         return selection if selection.count < len(table.items) else None
 
+    def known(self, table: Table, hidden: Hidden) -> Selection | None:
+        """What can be hits where a request has no filter, None: all items; without waiting. Raises KeyError where it is
+        not compiled yet.
+        """
+        if self.all(hidden, ""):
+            return None
+        kept = self._kept.get((table.name, hidden.digest, ""))
+        if not isinstance(kept, Selection):
+            raise KeyError(table.name)
+        return kept
+
     async def factors(self, table: Table, boosts: tuple[tuple[str, float], ...]) -> Factors | None:
         """The boosts of a request for a table; None where there are none. Raises InvalidFilter."""
         if not boosts:

@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from simshard.serve.asked import DEFAULT_TIMEOUT_MS, Asked, AtOnce, Compute, Reply, Trace
+from simshard.serve.asked import DEFAULT_TIMEOUT_MS, Asked, Compute, Reply, Trace
 from simshard.serve.bulk import GivenIds, nearest_table
 from simshard.serve.cache import Cache, Computed, Outcome
 from simshard.serve.computing import computing_hits
@@ -159,7 +159,7 @@ class Service:
             finally:
                 self.releasing.soon()
 
-        key = repr((ANSWER_FORMAT, table.name, "described")).encode()
+        key = self.key(table, self.selections.hidden, "described", hidden_too=True)
         return (await self.cache.get(key, False, compute))[0]
 
     def score(self, a: int | str, b: int | str) -> Asked:
@@ -208,14 +208,10 @@ class Service:
         started = time.perf_counter()
         trace = Trace()
         outcome: Outcome = "bypass"
-        nearer = asked.kind in self._redis_classes or (asked.table.remote and asked.asks_shards)
-        use_redis = nearer and self.cache.redis is not None
+        use_redis = self.uses_redis(asked.kind) or (asked.table.remote and asked.asks_shards)
         body = self.cache.memory.get(asked.key) if asked.kind else None
         if body is not None:
             outcome = "memory"
-        elif asked.at_once and not use_redis and (computed := asked.at_once(asked.hidden, trace)):
-            body, outcome = computed.body, "miss"
-            self.cache.memory.put(asked.key, body, len(asked.key) + len(body))
         else:
             async with _deadline(asked.timeout_ms):
                 if asked.kind:
@@ -227,9 +223,14 @@ class Service:
         whole = outcome != "bypass" or not asked.kind
         return Reply(body, asked.table.name, asked.etag if whole else None, outcome, trace.stages, trace.shards)
 
-    def current(self, table: Table | None, hidden: Hidden) -> bool:
-        """Whether this is the table that is served now, and these the items that are hidden now."""
-        return table is not None and table is self.table and hidden is self.selections.hidden
+    def uses_redis(self, kind: str) -> bool:
+        """Whether answers of a kind are looked for in Redis, wherever their shards are."""
+        return kind in self._redis_classes and self.cache.redis is not None
+
+    def key(self, table: Table, hidden: Hidden, question: object, hidden_too: bool = False) -> bytes:
+        """The cache key of the answer to a question, told by its text; hidden_too: as for `_asked`."""
+        version = "" if hidden_too else self.selections.version(hidden)
+        return f"{ANSWER_FORMAT} {table.name} {version} {question}".encode()
 
     async def adopted(self, name: str | None) -> None:
         """Wait a moment for a snapshot that another replica may answer from already."""
@@ -265,17 +266,15 @@ class Service:
         timeout_ms: int = DEFAULT_TIMEOUT_MS,
         asks_shards: bool = False,
         hidden_too: bool = False,
-        at_once: AtOnce | None = None,
     ) -> Asked:
         """The question; hidden_too: its answer is of all items, whatever is hidden or filtered out for everybody."""
         hidden = self.selections.hidden
-        version = "" if hidden_too else self.selections.version(hidden)
-        key = repr((ANSWER_FORMAT, table.name, version, question)).encode()
-        return Asked(table, hidden, kind, key, compute, asks_shards, timeout_ms, at_once)
+        key = self.key(table, hidden, question, hidden_too)
+        return Asked(table, hidden, kind, key, compute, asks_shards, timeout_ms)
 
     def _hits(self, table: Table, question: Question) -> Asked:
-        compute, at_once = computing_hits(table, question, self.selections, self._pool)
-        return self._asked(table, question.kind, question, compute, question.timeout_ms, True, at_once=at_once)
+        compute = computing_hits(table, question, self.selections, self._pool)
+        return self._asked(table, question.kind, question.key, compute, question.timeout_ms, asks_shards=True)
 
     async def _in_pool(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)

@@ -151,7 +151,7 @@ class ShardReader:
         path = folder / info.file
         self.row_start, self.row_stop = info.row_start, info.row_stop
         self.items, self.dense = manifest.items, manifest.encoding == "dense"
-        self._batch_rows = manifest.batch_rows
+        self._batch_rows, self._top_size = manifest.batch_rows, top_size(manifest.items)
         try:
             with open(path, "rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -190,22 +190,18 @@ class ShardReader:
             raise ValueError(f"{rows} rows where {self.row_stop - self.row_start} are expected")
         return np.array(places, dtype=np.int64)
 
-    def _slots(self, row: int, column: int, size: int, dtype: type) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """A dense column of one row: `size` values as a view, and which of them are used (None: all)."""
-        batch, within = divmod(row - self.row_start, self._batch_rows)
-        values_at, validity_at = self._places[batch, 2 * column : 2 * column + 2].tolist()
-        first = within * size
-        values: NDArray[Any] = np.frombuffer(self._map, dtype, size, values_at + 4 * first)
-        if validity_at < 0:
-            return values, None
+    def _used(self, validity_at: int, first: int, size: int) -> NDArray[np.bool_]:
         byte, bit = divmod(first, 8)
         packed = np.frombuffer(self._map, np.uint8, (bit + size + 7) // 8, validity_at + byte)
-        used = np.unpackbits(packed, bitorder="little")[bit : bit + size]
-        return values, used.view(np.bool_)
+        return np.unpackbits(packed, bitorder="little")[bit : bit + size].view(np.bool_)
 
     def full(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """A row of a dense shard: scores with all rows, float32 (N,), and which of them are pairs (None: all)."""
-        return self._slots(row, 0, self.items, np.float32)
+        batch, within = divmod(row - self.row_start, self._batch_rows)
+        values_at, validity_at = self._places[batch, :2].tolist()
+        first = within * self.items
+        scores = np.frombuffer(self._map, np.float32, self.items, values_at + 4 * first)
+        return scores, None if validity_at < 0 else self._used(validity_at, first, self.items)
 
     def picked(self, row: int, places: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Of a row of a dense shard the scores with some rows (C,), float32, and which of them are pairs, bool (C,)."""
@@ -234,13 +230,14 @@ class ShardReader:
         """Best neighbors of a row with their scores, best first, and whether they are all that it has."""
         if not self.dense:
             return *self.listed(row), True
-        size = top_size(self.items)
-        rows, used = self._slots(row, 1, size, np.uint32)
-        scores, _ = self._slots(row, 2, size, np.float32)
-        if used is None:
-            return rows, scores, len(rows) >= self.items - 1
-        count = int(used.sum())
-        return rows[:count], scores[:count], count < len(rows) or count >= self.items - 1
+        size = self._top_size
+        batch, within = divmod(row - self.row_start, self._batch_rows)
+        rows_at, validity_at, scores_at = self._places[batch, 2:5].tolist()
+        first = within * size
+        count = size if validity_at < 0 else int(self._used(validity_at, first, size).sum())
+        rows = np.frombuffer(self._map, np.uint32, count, rows_at + 4 * first)
+        scores = np.frombuffer(self._map, np.float32, count, scores_at + 4 * first)
+        return rows, scores, count < size or count >= self.items - 1
 
     def tops(self, rows: Rows, width: int) -> Iterator[tuple[NDArray[np.intp], Top]]:
         """The best `width` of many rows of this shard, a record batch at a time: places in `rows`, and the Top there.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+from bisect import bisect_right
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -82,9 +83,17 @@ class Manifest:
         """Index of the shard that owns each row; intp, shape of `rows`."""
         return np.searchsorted(self._starts, rows, side="right") - 1
 
+    def owner(self, row: int) -> int:
+        """Index of the shard that owns a row."""
+        return bisect_right(self._starts_listed, row) - 1
+
     @functools.cached_property
     def _starts(self) -> NDArray[np.int64]:
-        return np.array([shard.row_start for shard in self.shards])
+        return np.array(self._starts_listed)
+
+    @functools.cached_property
+    def _starts_listed(self) -> list[int]:
+        return [shard.row_start for shard in self.shards]
 
     @functools.cached_property
     def score_abs_min(self) -> float:
