@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from benchmarks import anime, machine
 from simshard.ingest.similarity import one_thread
-from simshard.shards.format import BATCH_ROWS, DenseBatch, ShardWriter, dense_batch
+from simshard.shards.format import BATCH_ROWS, ShardWriter
+from simshard.shards.tops import DenseBatch, dense_batch
 
 ITEMS = 37_030
 TAGS = 300

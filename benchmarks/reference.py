@@ -12,12 +12,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from simshard.ingest.writing import shard_name
-from simshard.shards.format import BATCH_ROWS, MISSING, ShardWriter, dense_batch
+from simshard.shards.format import BATCH_ROWS, MISSING, ShardWriter
 from simshard.shards.items import write_items
 from simshard.shards.manifest import Manifest, ShardInfo
 from simshard.shards.payloads import write_payloads
 from simshard.shards.store import Store
 from simshard.shards.titles import write_titles
+from simshard.shards.tops import dense_batch
 
 ITEMS = 37_030
 PAIRS = 649_141_288  # of the 685,591,935 that 37,030 items have

@@ -115,10 +115,13 @@ def run_server(
     hint: str = "",
 ) -> None:
     """Start everything, print the line that tells of it and the hint, wait for a signal, end everything."""
+    import psutil
+
     from simshard.serve.run_folder import RunFolder, check_port, clean_leftovers
     from simshard.shards.attributes import check_image
     from simshard.shards.errors import SimshardError
     from simshard.shards.items import Items
+    from simshard.shards.readahead import read_ahead
     from simshard.shards.store import Store
 
     try:
@@ -131,6 +134,9 @@ def run_server(
             if ended:
                 typer.echo(f"ended what an earlier run left: processes {', '.join(map(str, ended))}", err=True)
             check_port(host, port)
+            files = [store.snapshots / manifest.name / info.file for info in manifest.files]
+            most = psutil.virtual_memory().available // 2
+            threading.Thread(target=read_ahead, args=(files, most), daemon=True).start()  # while Ray starts
         folder = RunFolder()
     except SimshardError as error:
         fail(str(error))

@@ -21,13 +21,13 @@ from simshard.ingest.selection import MAX_ITEMS
 from simshard.ingest.similarity import TILE, shared_counts
 from simshard.ingest.tasks import Workers, cores
 from simshard.shards.errors import InputError, StoreError
-from simshard.shards.format import top_size
 from simshard.shards.items import write_items
 from simshard.shards.manifest import Encoding, Manifest
 from simshard.shards.payloads import write_payloads
 from simshard.shards.progress import Progress
 from simshard.shards.store import Staging, Store
 from simshard.shards.titles import write_titles
+from simshard.shards.tops import top_size
 
 _INLINE_PAIRS = 10_000_000
 

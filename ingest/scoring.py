@@ -21,10 +21,11 @@ from simshard.ingest.plan import Plan
 from simshard.ingest.selection import ENTRY_BYTES, Lists, least, lists_of, tiles_in_turn
 from simshard.ingest.similarity import TILE, Scorer, Scores, one_thread
 from simshard.ingest.writing import shard_name
-from simshard.shards.format import DenseBatch, ShardWriter, dense_batch
+from simshard.shards.format import ShardWriter
 from simshard.shards.manifest import ShardInfo
 from simshard.shards.progress import Progress
 from simshard.shards.query import Rows
+from simshard.shards.tops import DenseBatch, dense_batch
 
 _SCORE_BYTES = 6  # what a score of a block of whole rows takes: itself, whether it is present, and temporaries
 _POLL = 0.2

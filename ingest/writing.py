@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from simshard.ingest.ends import Ends, ends_of, join_ends
 from simshard.ingest.plan import SORT_BYTES, Plan
 from simshard.ingest.shuffle import ENTRY, Partition
-from simshard.shards.format import MISSING, ShardReader, ShardWriter, dense_batch
+from simshard.shards.format import MISSING, ShardReader, ShardWriter
 from simshard.shards.manifest import Manifest, ShardInfo
 from simshard.shards.query import Rows, best
+from simshard.shards.tops import dense_batch
 
 
 @dataclass(frozen=True)

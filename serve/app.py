@@ -33,6 +33,7 @@ from simshard.shards.transport import ActorTransport, LocalTransport, Transport
 Log = logging.getLogger("simshard.app")
 
 _FOLLOW = 0.4
+_WARM = 256 << 20  # bytes of each shard that are read before it serves
 _CALL_TIMEOUT = 5.0
 _FIRST_TABLE = 20.0  # how long a new replica holds back, so that its first requests find a snapshot
 
@@ -135,7 +136,9 @@ class Ingress:
         ways: list[Transport] = []
         for shard, held in enumerate(state.held):
             if self._settings.transport == "auto" and held is not None and held.here(self._node):
-                ways.append(LocalTransport(ShardReader(snapshot.folder, snapshot.manifest, shard), self._pool))
+                reader = ShardReader(snapshot.folder, snapshot.manifest, shard)
+                reader.warm(_WARM)
+                ways.append(LocalTransport(reader, self._pool))
             else:
                 actor = ray.get_actor(slot_name(self._settings.name, shard), namespace=NAMESPACE)
                 ways.append(ActorTransport(actor, snapshot.name, shard, self._settings.shard_timeout))

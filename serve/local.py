@@ -139,6 +139,7 @@ class App:
     def __init__(self, settings: Settings, host: str, port: int, route_prefix: str, own: bool) -> None:
         import ray
         from ray import serve
+        from ray.serve import RunTarget
 
         from simshard.serve.app import application, http_options
         from simshard.serve.supervisor import get_supervisor
@@ -148,11 +149,16 @@ class App:
         self._api_key = settings.api_key
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}{route_prefix.rstrip('/')}"
         self.supervisor = get_supervisor(settings.name, settings.store, settings.keep_open, settings.named_filters())
+        if not own:
+            served = ray.get(self.supervisor.state.remote(), timeout=60).store
+            if served != settings.store:
+                raise SimshardError(f"application {self.name} of this cluster serves {served}; choose another --name")
         try:
-            serve.start(http_options=http_options(host, port))  # while the shards are verified
+            serve.start(http_options=http_options(host, port))  # while the shards are verified, as all of this
+            target = RunTarget(application(settings), name=settings.name, route_prefix=route_prefix)
+            serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
             self._wait_open(ray)
-            serve.run(application(settings), name=settings.name, route_prefix=route_prefix)
-            self._wait_ready()
+            self._wait_ready(serve)
         except BaseException:
             self.close()
             raise
@@ -171,10 +177,13 @@ class App:
             time.sleep(0.05)
         raise SimshardError(f"the snapshot was not open after {_START_TIMEOUT:.0f} s: {waits}")
 
-    def _wait_ready(self) -> None:
+    def _wait_ready(self, serve: Any) -> None:
         deadline = time.monotonic() + 60
         last = ""
         while time.monotonic() < deadline:
+            deployed = serve.status().applications.get(self.name)
+            if deployed is not None and deployed.status == "DEPLOY_FAILED":
+                raise SimshardError(f"the application did not start: {deployed.message}")
             try:
                 answer = httpx.get(f"{self.url}/readyz", timeout=5)
                 if answer.status_code == 200:

@@ -15,13 +15,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from simshard.shards.errors import StoreError
-from simshard.shards.format import TOP, ShardReader
+from simshard.shards.format import ShardReader
 from simshard.shards.items import Items
 from simshard.shards.manifest import verify_file
 from simshard.shards.progress import Progress
 from simshard.shards.query import Rows
 from simshard.shards.sinks import Format, format_of, parquet_file, replacing, text_file
 from simshard.shards.store import Snapshot
+from simshard.shards.tops import TOP
 
 _ROW_GROUP = 1 << 19  # pairs
 _AT_ONCE = 1 << 16  # pairs that become text

@@ -8,9 +8,10 @@ dense:  `scores: fixed_size_list<float32>[N]` (position = row; a missing pair is
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,45 +20,14 @@ from numpy.typing import NDArray
 from simshard.shards.errors import CorruptFile
 from simshard.shards.manifest import Encoding, FileInfo, HashedFile, Manifest, ShardInfo
 from simshard.shards.query import Rows, best
+from simshard.shards.readahead import advise
+from simshard.shards.tops import DenseBatch, Top, top_size
 
-TOP = 256
 BATCH_ROWS = 256
 MISSING = np.float32(np.nan)
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
 _UNKNOWN = 0xFFFFFFFF
-
-
-def top_size(items: int) -> int:
-    """How many of a dense row's best are stored beside it."""
-    return max(min(TOP, items - 1), 1)
-
-
-class DenseBatch(NamedTuple):
-    """Rows of a dense shard: scores float32 (R, N), which of them are present, and the best of each row, (R, top)."""
-
-    scores: NDArray[np.float32]
-    present: NDArray[np.bool_]
-    top: Rows
-    top_scores: NDArray[np.float32]
-    top_used: NDArray[np.bool_]
-
-
-def dense_batch(scores: NDArray[np.float32]) -> DenseBatch:
-    """A batch of these scores, float32 (R, N), NaN where there is no pair, overwritten with +0.0."""
-    count, items = scores.shape
-    size = top_size(items)
-    top = np.zeros((count, size), dtype=np.uint32)
-    top_scores = np.zeros((count, size), dtype=np.float32)
-    top_used = np.zeros((count, size), dtype=np.bool_)
-    missing = np.isnan(scores)
-    np.copyto(scores, -np.inf, where=missing)
-    for i in range(count):
-        chosen = best(scores[i], size)
-        values = scores[i][chosen]
-        used = int((values > -np.inf).sum())
-        top[i, :used], top_scores[i, :used], top_used[i, :used] = chosen[:used], values[:used], True
-    np.copyto(scores, 0.0, where=missing)
-    return DenseBatch(scores, ~missing, top, top_scores, top_used)
+_STAYS = 60.0  # seconds that pages which were read are taken to stay in memory
 
 
 class ShardWriter:
@@ -129,17 +99,6 @@ def _fixed_list(values: NDArray[Any], used: NDArray[np.bool_]) -> pa.FixedSizeLi
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
 
 
-class Top(NamedTuple):
-    """The best of R rows, best first, padded: neighbors uint32 (R, W), scores float32 (R, W), how many of them, int
-    (R,), and whether they are all that the row has, bool (R,).
-    """
-
-    neighbors: Rows
-    scores: NDArray[np.float32]
-    counts: NDArray[np.intp]
-    complete: NDArray[np.bool_]
-
-
 class ShardReader:
     """One shard, memory-mapped: its pages are shared with every process that maps the same file.
 
@@ -152,6 +111,7 @@ class ShardReader:
         self.row_start, self.row_stop = info.row_start, info.row_stop
         self.items, self.dense = manifest.items, manifest.encoding == "dense"
         self._batch_rows, self._top_size = manifest.batch_rows, top_size(manifest.items)
+        self._asked, self._asked_until = bytearray(), 0.0
         try:
             with open(path, "rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -194,6 +154,39 @@ class ShardReader:
         byte, bit = divmod(first, 8)
         packed = np.frombuffer(self._map, np.uint8, (bit + size + 7) // 8, validity_at + byte)
         return np.unpackbits(packed, bitorder="little")[bit : bit + size].view(np.bool_)
+
+    def will_need(self, rows: Iterable[int]) -> None:
+        """Have the pages of whole rows of this shard read, all at once, where they may not be in memory.
+
+        To ask takes a tenth as long as to add a row up, so that a row is asked for once within some time.
+        """
+        now = time.monotonic()
+        if now > self._asked_until:
+            self._asked, self._asked_until = bytearray(self.row_stop - self.row_start), now + _STAYS
+        for row in rows:
+            if self._asked[row - self.row_start]:
+                continue
+            self._asked[row - self.row_start] = 1
+            batch, within = divmod(row - self.row_start, self._batch_rows)
+            if self.dense:
+                values_at, validity_at = self._places[batch, :2].tolist()
+                advise(self._map, values_at + 4 * within * self.items, 4 * self.items)
+                if validity_at >= 0:
+                    advise(self._map, validity_at + within * self.items // 8, self.items // 8 + 2)
+                continue
+            offsets_at, neighbors_at, _, scores_at = self._places[batch].tolist()
+            start, stop = np.frombuffer(self._map, np.int64, 2, offsets_at + 8 * within).tolist()
+            for values_at in (neighbors_at, scores_at):
+                advise(self._map, values_at + 4 * start, 4 * (stop - start))
+
+    def warm(self, most: int) -> None:
+        """Have what answers most questions read, up to so many bytes: the best stored beside each row, or the lists."""
+        if not self.dense:
+            advise(self._map, 0, most)
+            return
+        rows = min(self._batch_rows, self.row_stop - self.row_start)
+        for rows_at, _, scores_at in self._places[: most // (8 * rows * self._top_size), 2:5].tolist():
+            advise(self._map, rows_at, scores_at - rows_at + 4 * rows * self._top_size)
 
     def full(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """A row of a dense shard: scores with all rows, float32 (N,), and which of them are pairs (None: all)."""

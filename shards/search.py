@@ -12,6 +12,7 @@ from simshard.shards.format import MISSING, ShardReader
 from simshard.shards.query import Hits, Partial, Query, Rows, Selection, at_least, gather, truncate
 
 METHODS = ("search", "partial", "scores", "nearest")  # what a shard can be asked by name
+_SCORES_A_PAGE = 1024
 _WIDEST = 1024  # entries of a sparse row that `nearest` looks at beside those of other rows
 
 
@@ -92,6 +93,8 @@ def partial(reader: ShardReader, query: Query) -> Partial:
     if not reader.dense:
         return _partial_sparse(reader, query)
     candidates = None if query.selection is None else query.selection.rows
+    if candidates is None or len(candidates) > reader.items // _SCORES_A_PAGE:
+        reader.will_need(query.rows.tolist())
     places = None if candidates is None else candidates.astype(np.intp)
     size = reader.items if candidates is None else len(candidates)
     present = np.zeros(size, dtype=np.bool_)
@@ -112,6 +115,7 @@ def partial(reader: ShardReader, query: Query) -> Partial:
 
 
 def _partial_sparse(reader: ShardReader, query: Query) -> Partial:
+    reader.will_need(query.rows.tolist())
     rows, values = [np.empty(0, np.uint32)], [np.empty(0)]
     for i, row in enumerate(query.rows.tolist()):
         neighbors, scores = reader.listed(row)

@@ -6,12 +6,13 @@ import numpy as np
 import pyarrow as pa
 
 from simshard.ingest.writing import shard_name
-from simshard.shards.format import BATCH_ROWS, ShardWriter, dense_batch
+from simshard.shards.format import BATCH_ROWS, ShardWriter
 from simshard.shards.items import write_items
 from simshard.shards.manifest import Manifest
 from simshard.shards.payloads import write_payloads
 from simshard.shards.store import Store
 from simshard.shards.titles import write_titles
+from simshard.shards.tops import dense_batch
 
 
 def random_matrix(seed, items, density=0.7, levels=4, directed=False, negative=False):

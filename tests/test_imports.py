@@ -12,6 +12,8 @@ ORDER = {
         "errors",
         "progress",
         "query",
+        "tops",
+        "readahead",
         "manifest",
         "payloads",
         "items",

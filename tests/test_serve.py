@@ -313,6 +313,17 @@ def test_the_address_of_an_application_leads_to_its_page(servers):
     assert (answer.status_code, answer.headers["location"]) == (307, "./other/?q=1")
 
 
+def test_the_name_of_an_application_that_serves_another_store_is_refused(servers, stores, tmp_path):
+    _, other, folder = servers
+    store = write_store(tmp_path / "store", MATRICES[0])
+    options = ("--address", gcs_address(folder), "--name", "other", "--route-prefix", "/other", "--redis", "off")
+    refused = run_serve(store.root, *options)
+    assert refused.returncode == 1
+    assert f"application other of this cluster serves {stores[1].root}; choose another --name" in refused.stderr
+    answer = httpx.get(f"{other.url}/v1/items/3/similar")
+    assert printed(answer.json()) == expected(MATRICES[2], [oracle.Seed(3)], limit=10)
+
+
 @pytest.mark.last
 def test_sigterm_ends_the_joined_application_only_and_then_everything(servers):
     main, other, folder = servers
