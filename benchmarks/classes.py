@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 
@@ -17,9 +18,12 @@ _DIFFERENT = 200  # requests of a class, each asked again and again
 _LOAD = """
 local requests = {%s}
 local turn = 0
+local headers = {["content-type"] = "application/json"}
 request = function()
   turn = turn %% #requests + 1
-  return wrk.format("POST", "/v1/recommend", {["content-type"] = "application/json"}, requests[turn])
+  local target, body = requests[turn][1], requests[turn][2]
+  if body == "" then return wrk.format("GET", target) end
+  return wrk.format("POST", target, headers, body)
 end
 """
 _LOCAL = {
@@ -37,13 +41,14 @@ def classes(folder: Path) -> Figures:
     """Milliseconds, p50 and p99 of one connection, by class and by where the answer comes from."""
     store = questions.build(folder)
     items = Items(store.snapshots / store.resolve())
-    ids, condition = items.ids.to_numpy(), {"key": "pick", "range": {"lt": len(items) // 2}}
+    ids = items.ids.to_numpy()
+    half = {"must": [{"key": "pick", "range": {"lt": len(items) // 2}}]}
     figures: Figures = {}
     for where, kinds in {"local": _LOCAL, "remote": _REMOTE}.items():
         for source, options in kinds.items():
             with machine.Server(store.root, *options) as server:
-                for name, bodies in _bodies(ids, condition).items():
-                    script = _LOAD % ",".join(f"[[{json.dumps(body)}]]" for body in bodies)
+                for name, asked in _classes(ids, half).items():
+                    script = _LOAD % ",".join(f"{{[[{target}]], [[{body}]]}}" for target, body in asked)
                     machine.wrk(server.url, script, 1, 2)  # every one of them is kept from then on
                     result = machine.wrk(server.url, script, 1, 4)
                     figures.setdefault(f"{name}, {where}", {})[source] = {
@@ -53,22 +58,29 @@ def classes(folder: Path) -> Figures:
     return figures
 
 
-def _bodies(ids: np.ndarray[Any, Any], condition: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def _classes(ids: np.ndarray[Any, Any], half: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
+    """Target and body, "" for a GET, of different requests of each class."""
     rng = np.random.default_rng(7)
 
-    def recommend(seeds: int, **more: Any) -> list[dict[str, Any]]:
-        return [
-            {"positive": rng.choice(ids, seeds, replace=False).tolist(), "timeout_ms": 60_000, **more}
-            for _ in range(_DIFFERENT)
-        ]
+    def similar(**more: Any) -> list[tuple[str, str]]:
+        query = urlencode(
+            {name: value if isinstance(value, str) else json.dumps(value) for name, value in more.items()}
+        )
+        return [(f"/v1/items/{id_}/similar?{query}", "") for id_ in rng.choice(ids, _DIFFERENT, replace=False).tolist()]
 
-    half = {"filter": {"must": [condition]}}
+    def recommend(seeds: int, **more: Any) -> list[tuple[str, str]]:
+        chosen = [rng.choice(ids, seeds, replace=False).tolist() for _ in range(_DIFFERENT)]
+        return [("/v1/recommend", json.dumps({"positive": each, "timeout_ms": 60_000, **more})) for each in chosen]
+
     return {
-        "1 seed": recommend(1),
-        "1 seed, filter": recommend(1, **half),
-        "1 seed, diversity": recommend(1, diversity=0.5),
+        "1 item": similar(),
+        "1 item, filter": similar(filter=half),
+        "1 item, boost": similar(boost=[{"filter": half, "factor": 1.5}]),
+        "1 item, explain": similar(explain=True),
+        "1 item, group_by": similar(group_by="episodes"),
+        "1 item, diversity": similar(diversity=0.5),
         "20 seeds": recommend(20),
-        "20 seeds, filter": recommend(20, **half),
+        "20 seeds, filter": recommend(20, filter=half),
         "20 seeds, diversity": recommend(20, diversity=0.5),
         "100 seeds": recommend(100),
     }

@@ -58,7 +58,6 @@ class Question:
     candidates: the rows to put in order; None: all items. fallback: an attribute, and whether larger comes first.
     """
 
-    kind: str
     seeds: Seeds
     limit: int
     offset: int = 0
@@ -77,10 +76,17 @@ class Question:
     timeout_ms: int = field(default=1000, repr=False, compare=False)
 
     @property
+    def kind(self) -> str:
+        """The class that it belongs to for the cache: "similar" is read from the best stored beside one row."""
+        more = self.boosts or self.diversity or self.group_by or self.fallback or self.explain
+        one = self.seeds.negative == (False,) and self.candidates is None
+        return "similar" if one and not more else "recommend"
+
+    @property
     def key(self) -> str:
         """What tells it from every other question to a snapshot."""
         seeds, limit, offset, payload = self.seeds, self.limit, self.offset, self.with_payload
-        plain = Question("similar", Seeds(seeds.rows, (1.0,), (False,)), limit, offset, with_payload=payload)
+        plain = Question(Seeds(seeds.rows, (1.0,), (False,)), limit, offset, with_payload=payload)
         if len(seeds.rows) == 1 and self == plain:
             return plain_key(seeds.rows[0], limit, offset, payload)
         return repr(self)
@@ -129,7 +135,7 @@ def ask_similar(table: Table, selections: Selections, request: SimilarRequest) -
     if row is None and request.fallback is None:
         raise unknown(table, request.id)
     seeds = Seeds(missing=(request.id,)) if row is None else Seeds((row,), (1.0,), (False,))
-    return _of_options(Question("similar", seeds, request.limit), table, selections, request)
+    return _of_options(Question(seeds, request.limit), table, selections, request)
 
 
 def ask_recommend(table: Table, selections: Selections, request: RecommendRequest) -> Question:
@@ -137,7 +143,7 @@ def ask_recommend(table: Table, selections: Selections, request: RecommendReques
     seeds = _seeds(table, request, request.fallback is None)
     if not request.explain:
         seeds = seeds.in_row_order()  # one cache entry for all orders; an explanation keeps the request's
-    question = Question("recommend", seeds, request.limit, strategy=request.strategy)
+    question = Question(seeds, request.limit, strategy=request.strategy)
     return _of_options(question, table, selections, request)
 
 
@@ -148,7 +154,7 @@ def ask_rank(table: Table, selections: Selections, request: RankRequest) -> Ques
     missing = tuple(plain_id(id_) for row, id_ in zip(rows, request.candidates, strict=True) if row is None)
     seeds = replace(seeds, missing=seeds.missing + missing)
     known = tuple(row for row in rows if row is not None)
-    question = Question("recommend", seeds, max(len(known), 1), strategy=request.strategy, candidates=known)
+    question = Question(seeds, max(len(known), 1), strategy=request.strategy, candidates=known)
     return _of_scoring(question, selections, request)
 
 

@@ -155,6 +155,41 @@ async def test_redis_is_asked_for_what_a_shard_elsewhere_would_be_asked(store):
                 assert redis.gets == (asks and table.remote)
 
 
+async def test_classes_are_told_by_what_a_question_costs(store):
+    """What Redis is asked for by default where shards are here: all but what the best stored beside a row answer."""
+    redis = FakeRedis()
+    service = Service(Cache(Lru(0), redis), POOL, redis_classes=frozenset({"recommend"}))
+    service.table = local_table(Snapshot(store), POOL)
+    half = {"filter": {"must": [{"key": "year", "range": {"gte": 3}}]}}
+    async with client_of(service, store) as client:
+        for body, asks in [
+            ({"positive": [1]}, False),
+            ({"positive": [{"id": 1, "weight": 2}], "offset": 2, "score_threshold": 0.1, **half}, False),
+            ({"positive": [1], "diversity": 0.5}, True),
+            ({"positive": [1], "boost": BOOST}, True),
+            ({"positive": [1], "explain": True}, True),
+            ({"positive": [1], "group_by": "year"}, True),
+            ({"positive": [1, 2]}, True),
+            ({"positive": [1], "negative": [2]}, True),
+        ]:
+            redis.gets = 0
+            assert (await client.post("/v1/recommend", json=body)).status_code == 200
+            assert redis.gets == asks, body
+        redis.gets = 0
+        await client.get("/v1/items/1/similar?diversity=0.5")
+        assert redis.gets == 1
+        await client.post("/v1/rank", json={"positive": [1], "candidates": [2, 3]})
+        assert redis.gets == 2
+
+
+async def test_one_seed_is_the_same_question_however_it_is_asked(store):
+    service = service_of(local_table(Snapshot(store), POOL))
+    async with client_of(service, store) as client:
+        one = await client.post("/v1/recommend", json={"positive": [1], "limit": 60})
+        other = await client.get("/v1/similar?id=1&limit=60")
+        assert (other.content, other.headers["x-cache"]) == (one.content, "memory")
+
+
 async def test_of_requests_that_share_a_computation_one_tells(store):
     seen = set()
     service = service_of(watched(local_table(Snapshot(store), POOL), seen))
