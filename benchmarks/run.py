@@ -10,6 +10,8 @@ classes    by class of question: computed, out of memory, out of Redis, with loc
 page       the page in Chromium: bytes of the first load, from a click to painted hits
 search     titles by the beginnings of their words, 40,000 and a million of them
 reference  a dense store of 37,030 items (`--scale` for a fraction): start, memory, throughput, cold and warm, 20 seeds
+memory     private memory of imports, and of 2 shard actors, 2 replicas and Ray, cold and after a million requests
+profiles   where a replica's time goes, by layer and function, and CPU a request by process
 contest    simshard against an empty Ray Serve deployment and FastAPI over Redis, FAISS and HDF5, on the same scores;
            also a Markdown table and charts (`--seconds` a run, `--contenders` for some of them)
 """
@@ -25,7 +27,22 @@ from typing import Any
 
 import ijson
 
-from benchmarks import anime, classes, compute, contenders, contest, layers, machine, page, questions, reference, titles
+from benchmarks import (
+    anime,
+    classes,
+    compute,
+    contenders,
+    contest,
+    layers,
+    load,
+    machine,
+    memory,
+    page,
+    profiles,
+    questions,
+    reference,
+    titles,
+)
 
 RESULTS = Path(__file__).parent / "results"
 TITLES = 5_000
@@ -120,6 +137,9 @@ def reference_size(folder: Path, scale: float) -> Figures:
     with machine.Server(store.root, "--cache", "0", "--redis", "off") as server:
         figures["start_to_first_answer_s"] = server.started_s
         figures["private_mb_at_start"] = server.memory()
+        figures["first 10,000 after the start, 1,000/s"] = _first(server.url, folder, items)
+        reference.drop_pages(store)
+        figures["10,000 of cold pages, 1,000/s"] = _first(server.url, folder, items)
         reference.drop_pages(store)
         figures["20 seeds, 1 connection, cold"] = machine.wrk(server.url, seeds[20], 1)
         reference.drop_pages(store)
@@ -135,6 +155,12 @@ def reference_size(folder: Path, scale: float) -> Figures:
         figures["similar, 8 connections, actor transport"] = machine.wrk(server.url, similar, 8)
         figures["20 seeds, 1 connection, actor transport"] = machine.wrk(server.url, seeds[20], 1)
     return figures
+
+
+def _first(url: str, folder: Path, items: int) -> Figures:
+    """Open loop of 10,000 uniform requests for one item at 1,000/s."""
+    asked = [load.similar_request(item) for item in load.Choice(items, zipf=False).draw(10_000, 5).tolist()]
+    return load.open_loop(url, asked, 1000, folder / "requests")
 
 
 def _ingest(folder: Path, _: argparse.Namespace) -> Figures:
@@ -163,6 +189,8 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], Figures]] = {
     "classes": lambda folder, _: classes.classes(folder),
     "page": lambda folder, _: page.page(folder),
     "reference": lambda folder, options: reference_size(folder, options.scale),
+    "memory": lambda folder, options: memory.memory(folder, options.scale),
+    "profiles": lambda folder, options: profiles.profiles(folder, options.scale),
     "contest": lambda folder, options: contest.contest(
         folder, options.scale, options.seconds, options.contenders, RESULTS / "contest.json"
     ),
