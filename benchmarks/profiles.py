@@ -70,9 +70,11 @@ def _samples(served: Contender, script: str, target: Path) -> list[tuple[list[st
         "raw",
     ]
     options = ["--rate", str(_RATE), "--duration", str(_SECONDS), "--output", str(target)]
+    target.unlink(missing_ok=True)
     recorder = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     machine.wrk(served.url, script, 8, _SECONDS + 3)
-    recorder.wait()
+    if recorder.wait():
+        raise SystemExit("py-spy could not look into the replica (it needs to be allowed to trace processes)")
     lines = (line.rsplit(" ", 1) for line in target.read_text().splitlines())
     return [(stack.split(";"), int(count)) for stack, count in lines]
 

@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 
 from simshard.ingest.writing import shard_name
 from simshard.shards.format import BATCH_ROWS, MISSING, ShardWriter
-from simshard.shards.items import write_items
+from simshard.shards.item_files import write_item_files
 from simshard.shards.manifest import Manifest, ShardInfo
-from simshard.shards.payloads import write_payloads
 from simshard.shards.store import Store
-from simshard.shards.titles import write_titles
 from simshard.shards.tops import dense_batch
 
 ITEMS = 37_030
@@ -94,9 +92,7 @@ def write_store(root: Path, items: int, shards: int = 2) -> Store:
                 directed=False,
                 score_abs_max=max(largest for _, largest in written),
                 batch_rows=BATCH_ROWS,
-                items_file=write_items(staging.folder, pa.array(range(items), pa.int64()), {"title": titles}),
-                titles_file=write_titles(staging.folder, titles),
-                payloads_file=write_payloads(staging.folder, {"title": titles}),
+                **write_item_files(staging.folder, pa.array(range(items), pa.int64()), {"title": titles})._asdict(),
                 shards=tuple(info for info, _ in written),
                 source={"generated": "benchmarks.reference"},
                 options={},

@@ -23,12 +23,10 @@ from simshard.ingest.streams import STDIN
 from simshard.ingest.tasks import Workers, cores
 from simshard.ingest.writing import ShardJob, SparseJob, rewrite_sparse, write_shard
 from simshard.shards.errors import InputError, StoreError
-from simshard.shards.items import write_items
+from simshard.shards.item_files import write_item_files
 from simshard.shards.manifest import Encoding, Manifest
-from simshard.shards.payloads import write_payloads
 from simshard.shards.progress import Progress
 from simshard.shards.store import Staging, Store
-from simshard.shards.titles import write_titles
 
 MEMORY = 512 << 20
 LEAST_MEMORY = 16 << 20
@@ -121,9 +119,7 @@ def _build(
 
     ids, degrees = _in_row_order(*intake.degrees.merged(), catalogue)
     attributes = _attributes(catalogue, len(ids))
-    items_file = write_items(staging.folder, ids, attributes)
-    titles_file = write_titles(staging.folder, attributes.get("title"))
-    payloads_file = write_payloads(staging.folder, attributes)
+    files = write_item_files(staging.folder, ids, attributes)
     if options.top is not None and options.top >= len(ids) - 1:
         options = replace(options, top=None)
     _check_starts(options.starts, len(ids))
@@ -156,9 +152,7 @@ def _build(
         directed=options.directed,
         score_abs_max=max(shard.score_abs_max for shard in shards),
         batch_rows=plan.batch_rows,
-        items_file=items_file,
-        titles_file=titles_file,
-        payloads_file=payloads_file,
+        **files._asdict(),
         shards=tuple(shard.info for shard in shards),
         source={
             "files": ["stdin" if path == STDIN else path for path in paths],

@@ -21,12 +21,10 @@ from simshard.ingest.selection import MAX_ITEMS
 from simshard.ingest.similarity import TILE, shared_counts
 from simshard.ingest.tasks import Workers, cores
 from simshard.shards.errors import InputError, StoreError
-from simshard.shards.items import write_items
+from simshard.shards.item_files import write_item_files
 from simshard.shards.manifest import Encoding, Manifest
-from simshard.shards.payloads import write_payloads
 from simshard.shards.progress import Progress
 from simshard.shards.store import Staging, Store
-from simshard.shards.titles import write_titles
 from simshard.shards.tops import top_size
 
 _INLINE_PAIRS = 10_000_000
@@ -100,9 +98,7 @@ def _build(
     scoring, masks = _store_features(path, catalogue, options, scratch)
     sets = {feature.spec.column for feature in scoring.features if feature.spec.kind == "set"} - {"title"}
     attributes = {name: as_lists(column) if name in sets else column for name, column in catalogue.attributes.items()}
-    items_file = write_items(staging.folder, catalogue.ids, attributes)
-    titles_file = write_titles(staging.folder, attributes.get("title"))
-    payloads_file = write_payloads(staging.folder, attributes)
+    files = write_item_files(staging.folder, catalogue.ids, attributes)
 
     degrees = shared_counts(masks, len(options.features))
     scored = int(degrees.sum()) // 2
@@ -142,9 +138,7 @@ def _build(
         directed=False,
         score_abs_max=max(shard.score_abs_max for shard in shards),
         batch_rows=plan.batch_rows,
-        items_file=items_file,
-        titles_file=titles_file,
-        payloads_file=payloads_file,
+        **files._asdict(),
         shards=tuple(shard.info for shard in shards),
         source={"catalogue": path, "left_out": catalogue.left_out},
         options={key: value for key, value in asdict(options).items() if key != "workers"},

@@ -33,7 +33,7 @@ from simshard.shards.transport import ActorTransport, LocalTransport, Transport
 Log = logging.getLogger("simshard.app")
 
 _FOLLOW = 0.4
-_WARM = 256 << 20  # bytes of each shard that are read before it serves
+_WARM = 256 << 20  # bytes of each shard that are asked for when it is opened
 _CALL_TIMEOUT = 5.0
 _FIRST_TABLE = 20.0  # how long a new replica holds back, so that its first requests find a snapshot
 
@@ -137,7 +137,8 @@ class Ingress:
         for shard, held in enumerate(state.held):
             if self._settings.transport == "auto" and held is not None and held.here(self._node):
                 reader = ShardReader(snapshot.folder, snapshot.manifest, shard)
-                reader.warm(_WARM)
+                if snapshot.name not in self._service.names:
+                    reader.warm(_WARM)
                 ways.append(LocalTransport(reader, self._pool))
             else:
                 actor = ray.get_actor(slot_name(self._settings.name, shard), namespace=NAMESPACE)

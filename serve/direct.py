@@ -13,7 +13,7 @@ from simshard.serve.computing import FEW_HITS
 from simshard.serve.encode import encode_plain
 from simshard.serve.questions import plain_key
 from simshard.serve.requests import SimilarRequest
-from simshard.serve.responses import JSON, App, Headers, Receive, Scope, Send
+from simshard.serve.responses import JSON_TYPE, App, Headers, Receive, Scope, Send
 from simshard.serve.router import Table
 from simshard.serve.service import Service
 from simshard.shards.filters import Mask
@@ -37,7 +37,7 @@ class _Served:
 
     def __init__(self, number: int, table: Table, hidden: Hidden, cache_control: tuple[bytes, bytes]) -> None:
         self.number, self.table, self.hidden = number, weakref.ref(table), hidden
-        self.headers: Headers = [JSON, cache_control, (b"x-snapshot", table.name.encode())]
+        self.headers: Headers = [JSON_TYPE, cache_control, (b"x-snapshot", table.name.encode())]
         self.selects = False
         self.mask: Mask | None = None
 
@@ -75,7 +75,7 @@ class Direct:
         for name, _ in scope["headers"]:
             if name == b"if-none-match":
                 return None
-        target = scope["path"], scope["query_string"]
+        target = scope.get("root_path", ""), scope["path"], scope["query_string"]
         kept: tuple[int, bytes, Headers] | None = self._memory.get(target)
         if kept is not None and kept[0] == served.number:
             _, body, own = kept
@@ -88,7 +88,8 @@ class Direct:
             own = [(b"content-length", b"%d" % len(body)), (b"etag", etag.encode())]
             if kept is not None:
                 self._memory.drop(target)
-            self._memory.put(target, (served.number, body, tuple(own)), len(body) + len(target[0]) + _OBJECTS)
+            size = len(body) + sum(map(len, target)) + _OBJECTS
+            self._memory.put(target, (served.number, body, tuple(own)), size)
             headers = [*served.headers, *own, (b"x-cache", b"miss"), (b"x-shards", b"%d" % shard)]
         headers.append((b"server-timing", b"total;dur=%.3f" % ((time.perf_counter() - begun) * 1e3)))
         return body, headers
@@ -124,9 +125,7 @@ class Direct:
 
 def _asked(scope: Scope) -> tuple[str, int, int] | None:
     """Id, limit and offset of a request for nothing else, and for few hits."""
-    path: str = scope["path"]
-    if scope["root_path"]:
-        path = path.removeprefix(scope["root_path"])
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
     target = _PATH.fullmatch(path)
     if target is None:
         return None

@@ -157,13 +157,13 @@ class App:
             serve.start(http_options=http_options(host, port))  # while the shards are verified, as all of this
             target = RunTarget(application(settings), name=settings.name, route_prefix=route_prefix)
             serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
-            self._wait_open(ray)
+            self._wait_open(ray, serve)
             self._wait_ready(serve)
         except BaseException:
             self.close()
             raise
 
-    def _wait_open(self, ray: Any) -> None:
+    def _wait_open(self, ray: Any, serve: Any) -> None:
         """Until the snapshot is verified and open. Raises SimshardError where it cannot be."""
         deadline = time.monotonic() + _START_TIMEOUT
         waits = None
@@ -174,25 +174,32 @@ class App:
             if state.problem:
                 raise SimshardError(state.problem)
             waits = state.waits
+            self._deployed(serve)
             time.sleep(0.05)
         raise SimshardError(f"the snapshot was not open after {_START_TIMEOUT:.0f} s: {waits}")
 
+    def _deployed(self, serve: Any) -> str:
+        """How far Serve is with the application. Raises SimshardError where it could not be deployed."""
+        found = serve.status().applications.get(self.name)
+        if found is not None and found.status == "DEPLOY_FAILED":
+            raise SimshardError(f"the application did not start: {found.message}")
+        return "NOT_STARTED" if found is None else str(found.status.value)
+
     def _wait_ready(self, serve: Any) -> None:
-        deadline = time.monotonic() + 60
+        """Until every replica runs and the address answers. Raises SimshardError where that takes too long."""
+        deadline = time.monotonic() + _START_TIMEOUT
         last = ""
         while time.monotonic() < deadline:
-            deployed = serve.status().applications.get(self.name)
-            if deployed is not None and deployed.status == "DEPLOY_FAILED":
-                raise SimshardError(f"the application did not start: {deployed.message}")
+            status = self._deployed(serve)
             try:
                 answer = httpx.get(f"{self.url}/readyz", timeout=5)
-                if answer.status_code == 200:
+                if answer.status_code == 200 and status == "RUNNING":
                     return
                 last = answer.text[:200]
             except httpx.HTTPError as error:
                 last = str(error)
             time.sleep(0.05)
-        raise SimshardError(f"{self.url} does not answer: {last}")
+        raise SimshardError(f"{self.url} was not ready after {_START_TIMEOUT:.0f} s: {status}; {last}")
 
     def health(self) -> dict[str, Any]:
         """The body of /healthz."""

@@ -16,7 +16,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-JSON = (b"content-type", b"application/json")
+JSON_TYPE = (b"content-type", b"application/json")
 
 
 class Encoded(Response):
@@ -33,7 +33,7 @@ def respond(reply: Reply, cache_control: str | None = None) -> Response:
     """An answer; cache_control: what it says where it may be kept by whoever asked, None: it says nothing of that."""
     headers: Headers = [
         (b"content-length", b"%d" % len(reply.body)),
-        JSON,
+        JSON_TYPE,
         (b"x-cache", reply.outcome.encode()),
         (b"x-snapshot", reply.snapshot.encode()),
         (b"server-timing", ", ".join(f"{stage};dur={ms:.3f}" for stage, ms in reply.stages.items()).encode()),

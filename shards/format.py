@@ -8,7 +8,9 @@ dense:  `scores: fixed_size_list<float32>[N]` (position = row; a missing pair is
 from __future__ import annotations
 
 import mmap
+import os
 import time
+import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ MISSING = np.float32(np.nan)
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
 _UNKNOWN = 0xFFFFFFFF
 _STAYS = 60.0  # seconds that pages which were read are taken to stay in memory
+_WINDOW = 64 << 20  # bytes of whole rows that are asked for at a time
 
 
 class ShardWriter:
@@ -103,6 +106,7 @@ class ShardReader:
     """One shard, memory-mapped: its pages are shared with every process that maps the same file.
 
     Raises CorruptFile where the file is not the shard that the manifest describes. Checksums are for the caller.
+    window: how many rows to ask `will_need` for at a time.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, index: int) -> None:
@@ -112,9 +116,11 @@ class ShardReader:
         self.items, self.dense = manifest.items, manifest.encoding == "dense"
         self._batch_rows, self._top_size = manifest.batch_rows, top_size(manifest.items)
         self._asked, self._asked_until = bytearray(), 0.0
+        self.window = max(_WINDOW * (info.row_stop - info.row_start) // max(info.bytes, 1), 1)
         try:
-            with open(path, "rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._file = os.open(path, os.O_RDONLY)
+            weakref.finalize(self, os.close, self._file)
+            self._map = mmap.mmap(self._file, 0, access=mmap.ACCESS_READ)
             names = ("scores", "top", "top_scores") if self.dense else ("neighbors", "scores")
             self._places = self._locate(names)
         except (pa.ArrowInvalid, OSError, ValueError, KeyError) as error:
@@ -170,23 +176,23 @@ class ShardReader:
             batch, within = divmod(row - self.row_start, self._batch_rows)
             if self.dense:
                 values_at, validity_at = self._places[batch, :2].tolist()
-                advise(self._map, values_at + 4 * within * self.items, 4 * self.items)
+                advise(self._file, values_at + 4 * within * self.items, 4 * self.items)
                 if validity_at >= 0:
-                    advise(self._map, validity_at + within * self.items // 8, self.items // 8 + 2)
+                    advise(self._file, validity_at + within * self.items // 8, self.items // 8 + 2)
                 continue
             offsets_at, neighbors_at, _, scores_at = self._places[batch].tolist()
             start, stop = np.frombuffer(self._map, np.int64, 2, offsets_at + 8 * within).tolist()
             for values_at in (neighbors_at, scores_at):
-                advise(self._map, values_at + 4 * start, 4 * (stop - start))
+                advise(self._file, values_at + 4 * start, 4 * (stop - start))
 
     def warm(self, most: int) -> None:
         """Have what answers most questions read, up to so many bytes: the best stored beside each row, or the lists."""
         if not self.dense:
-            advise(self._map, 0, most)
+            advise(self._file, 0, most)
             return
         rows = min(self._batch_rows, self.row_stop - self.row_start)
         for rows_at, _, scores_at in self._places[: most // (8 * rows * self._top_size), 2:5].tolist():
-            advise(self._map, rows_at, scores_at - rows_at + 4 * rows * self._top_size)
+            advise(self._file, rows_at, scores_at - rows_at + 4 * rows * self._top_size)
 
     def full(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """A row of a dense shard: scores with all rows, float32 (N,), and which of them are pairs (None: all)."""

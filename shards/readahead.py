@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 _PIECE = 8 << 20
 _PAUSE = 0.004  # after each, so that whatever else starts finds the disk free: 2 GB/s at most
-_WILL_NEED: int | None = getattr(mmap, "MADV_WILLNEED", None)
 
 
-def advise(mapped: mmap.mmap, start: int, size: int) -> None:
-    """Have these bytes of a map read; returns at once."""
-    if _WILL_NEED is not None and size > 0:
-        page = start - start % mmap.PAGESIZE
-        mapped.madvise(_WILL_NEED, page, min(start + size, len(mapped)) - page)
+def advise(descriptor: int, start: int, size: int) -> None:
+    """Have these bytes of a file read; other threads go on meanwhile. Nothing depends on it."""
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):
+            os.posix_fadvise(descriptor, start, size, os.POSIX_FADV_WILLNEED)
 
 
 def read_ahead(paths: Iterable[Path], most: int) -> None:
     """Have files read into the page cache, in their order, up to so many bytes; one that cannot be read is left out."""
-    if not hasattr(os, "posix_fadvise"):
-        return
     for path in paths:
-        try:
+        with suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY)
-        except OSError:
-            continue
-        try:
-            size = min(os.fstat(descriptor).st_size, most)
-            for start in range(0, size, _PIECE):
-                os.posix_fadvise(descriptor, start, min(_PIECE, size - start), os.POSIX_FADV_WILLNEED)
-                time.sleep(_PAUSE)
-            most -= size
-        finally:
-            os.close(descriptor)
+            try:
+                size = min(os.fstat(descriptor).st_size, most)
+                most -= size
+                for start in range(0, size, _PIECE):
+                    advise(descriptor, start, min(_PIECE, size - start))
+                    time.sleep(_PAUSE)
+            finally:
+                os.close(descriptor)

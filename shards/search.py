@@ -93,15 +93,14 @@ def partial(reader: ShardReader, query: Query) -> Partial:
     if not reader.dense:
         return _partial_sparse(reader, query)
     candidates = None if query.selection is None else query.selection.rows
-    if candidates is None or len(candidates) > reader.items // _SCORES_A_PAGE:
-        reader.will_need(query.rows.tolist())
+    ahead = candidates is None or len(candidates) > reader.items // _SCORES_A_PAGE
     places = None if candidates is None else candidates.astype(np.intp)
     size = reader.items if candidates is None else len(candidates)
     present = np.zeros(size, dtype=np.bool_)
     best_only = query.strategy == "best_score"
     columns = tuple(np.full(size, fill) for fill in ((-np.inf, -np.inf) if best_only else (0.0,)))
     scratch = np.empty(0 if best_only else size)
-    for i, row in enumerate(query.rows.tolist()):
+    for i, row in _in_windows(reader, query.rows.tolist(), ahead):
         scores, used = reader.full(row) if places is None else reader.picked(row, places)
         present |= True if used is None else used
         if best_only:
@@ -114,10 +113,17 @@ def partial(reader: ShardReader, query: Query) -> Partial:
     return Partial(query.strategy, candidates[present], None, tuple(column[present] for column in columns))
 
 
+def _in_windows(reader: ShardReader, rows: list[int], ahead: bool) -> Iterator[tuple[int, int]]:
+    """Place and row of each; ahead: their pages are asked for before, a window at a time."""
+    for place, row in enumerate(rows):
+        if ahead and place % reader.window == 0:
+            reader.will_need(rows[place : place + reader.window])
+        yield place, row
+
+
 def _partial_sparse(reader: ShardReader, query: Query) -> Partial:
-    reader.will_need(query.rows.tolist())
     rows, values = [np.empty(0, np.uint32)], [np.empty(0)]
-    for i, row in enumerate(query.rows.tolist()):
+    for i, row in _in_windows(reader, query.rows.tolist(), True):
         neighbors, scores = reader.listed(row)
         if query.selection is not None:
             kept = query.selection.mask[neighbors]

@@ -7,11 +7,9 @@ import pyarrow as pa
 
 from simshard.ingest.writing import shard_name
 from simshard.shards.format import BATCH_ROWS, ShardWriter
-from simshard.shards.items import write_items
+from simshard.shards.item_files import write_item_files
 from simshard.shards.manifest import Manifest
-from simshard.shards.payloads import write_payloads
 from simshard.shards.store import Store
-from simshard.shards.titles import write_titles
 from simshard.shards.tops import dense_batch
 
 
@@ -59,7 +57,7 @@ def write_store(
             written.append(writer.close())
             abs_max = max(abs_max, writer.score_abs_max)
         ids = pa.array(range(items), pa.int64()) if ids is None else ids
-        items_file = write_items(staging.folder, ids, attributes or {})
+        files = write_item_files(staging.folder, ids, attributes or {})
         entries = sum(shard.entries for shard in written)
         staging.publish(
             Manifest(
@@ -71,9 +69,7 @@ def write_store(
                 directed=directed,
                 score_abs_max=abs_max,
                 batch_rows=batch_rows,
-                items_file=items_file,
-                titles_file=write_titles(staging.folder, (attributes or {}).get("title")),
-                payloads_file=write_payloads(staging.folder, attributes or {}),
+                **files._asdict(),
                 shards=tuple(written),
                 source={},
                 options={},

@@ -146,6 +146,40 @@ async def test_every_item_against_the_oracle_without_the_application(worlds, par
     assert not parsed
 
 
+@pytest.mark.parametrize(("encoding", "items", "hide"), [("dense", 700, 250), ("dense", 700, 255), ("sparse", 500, 150)])
+async def test_hits_that_do_not_stand_among_the_first_are_found(tmp_path, encoding, items, hide):
+    matrix = random_matrix(9, items, density=0.97, levels=900)
+    store = write_store(tmp_path, matrix, encoding)
+    table = local_table(Snapshot(store), POOL)
+    away = {row for row, _ in oracle.hits(matrix, [oracle.Seed(3)], limit=hide)}
+    for row in away:
+        hide_item(store, table.items, row, True)
+    service = service_of(store)
+    service.selections.hidden = read_hidden(store)
+    await service.selections.selection(service.table, service.selections.hidden, "")
+    async with client_of(service, store) as client:
+        for row in (3, 4, items - 1):
+            for limit, offset in ((5, 0), (10, 0), (50, 0), (50, 200)):
+                answer = await client.get(f"/v1/items/{row}/similar?limit={limit}&offset={offset}")
+                right = oracle.hits(matrix, [oracle.Seed(row)], limit=limit, offset=offset, exclude=away)
+                assert printed(answer.json()["hits"]) == right
+
+
+async def test_out_of_memory_it_answers_as_the_application_behind_it(store):
+    app, other = (client_of(service_of(store), store)._transport.app for _ in range(2))
+    for target in ("/v1/items/3/similar", "/v1/similar?id=7&limit=3&offset=2"):
+        told = []
+        for each in (app, other.app.app):
+            await ask(each, target)
+            answer = await ask(each, target)
+            headers = dict(answer.headers)
+            assert headers.pop("server-timing").startswith("total;dur=")
+            headers.pop("x-content-type-options", None)
+            told.append((answer.status_code, answer.content, headers))
+        assert told[0] == told[1]
+        assert told[0][2]["x-cache"] == "memory"
+
+
 async def test_the_second_answer_is_out_of_memory(service, store, parsed):
     async with client_of(service, store) as client:
         answers = [await client.get(TARGET) for _ in range(3)]

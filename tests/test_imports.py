@@ -20,6 +20,7 @@ ORDER = {
         "attributes",
         "filters",
         "titles",
+        "item_files",
         "format",
         "search",
         "store",

@@ -10,7 +10,9 @@ import pytest
 from simshard.shards import format as shard_format
 from simshard.shards import readahead
 from simshard.shards.format import ShardReader
+from simshard.shards.query import Query
 from simshard.shards.readahead import advise, read_ahead
+from simshard.shards.search import partial
 from simshard.shards.store import Snapshot
 from tests.builder import random_matrix, write_store
 
@@ -72,12 +74,27 @@ def test_what_answers_most_questions_is_asked_for_within_bounds(readers, told):
         told.clear()
 
 
-def test_any_part_of_a_map_can_be_asked_for(tmp_path):
+def test_any_part_of_a_file_can_be_asked_for_and_no_fault_matters(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(os.urandom(3 * mmap.PAGESIZE + 5))
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        for start, size in [(0, 1), (1, 2 * mmap.PAGESIZE), (len(mapped) - 1, 1), (5, 1 << 40), (7, 0)]:
-            advise(mapped, start, size)
+    with open(path, "rb") as file:
+        for start, size in [(0, 1), (1, 2 * mmap.PAGESIZE), (3 * mmap.PAGESIZE, 1), (5, 1 << 40), (7, 0)]:
+            advise(file.fileno(), start, size)
+        closed = os.dup(file.fileno())
+    os.close(closed)
+    advise(closed, 0, 1)
+
+
+def test_many_large_rows_are_asked_for_a_window_at_a_time(tmp_path, told, monkeypatch):
+    monkeypatch.setattr(shard_format, "_WINDOW", 3 * 4 * 700)
+    snapshot = Snapshot(write_store(tmp_path, MATRIX, shards=1))
+    reader = ShardReader(snapshot.folder, snapshot.manifest, 0)
+    assert reader.window == 1
+    rows = np.array([5, 90, 400], np.uint32)
+    seen = []
+    monkeypatch.setattr(reader, "full", lambda row, full=reader.full: seen.append(len(told)) or full(row))
+    partial(reader, Query(rows, np.ones(3), np.zeros(3, bool), rows, 10))
+    assert seen == [2, 4, 6]  # scores and bitmap of each row, just before it
 
 
 def test_files_are_read_ahead_up_to_a_bound_and_none_that_is_away_matters(tmp_path, monkeypatch):
