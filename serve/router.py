@@ -18,9 +18,8 @@ from simshard.shards.items import Items
 from simshard.shards.manifest import verify_file
 from simshard.shards.payloads import Payloads
 from simshard.shards.query import Hits, Partial, Query, Rows, Selection, merge, truncate
-from simshard.shards.search import Nearest
+from simshard.shards.search import Nearest, search_whole
 from simshard.shards.search import nearest as nearest_of
-from simshard.shards.search import partial as partial_of
 from simshard.shards.search import scores as scores_of
 from simshard.shards.store import Snapshot
 from simshard.shards.titles import Titles
@@ -100,12 +99,9 @@ async def search(table: Table, query: Query, pool: Executor) -> Found:
     parts = [query.of_seeds(owners == shard) for shard in shards]
     readers = _local_readers(table, shards)
     if readers is not None:
-
-        def whole() -> Hits:
-            partials = [partial_of(reader, part) for reader, part in zip(readers, parts, strict=True)]
-            return truncate(merge(partials), query)
-
-        return Found(await asyncio.get_running_loop().run_in_executor(pool, whole), tuple(shards), ())
+        each = list(zip(readers, parts, strict=True))
+        hits = await asyncio.get_running_loop().run_in_executor(pool, search_whole, each, query)
+        return Found(hits, tuple(shards), ())
 
     async def partial(shard: int, part: Query) -> Partial | None:
         try:

@@ -115,6 +115,7 @@ class ShardReader:
         self.row_start, self.row_stop = info.row_start, info.row_stop
         self.items, self.dense = manifest.items, manifest.encoding == "dense"
         self._batch_rows, self._top_size = manifest.batch_rows, top_size(manifest.items)
+        self.score_abs_max = manifest.score_abs_max
         self._asked, self._asked_until = bytearray(), 0.0
         self.window = max(_WINDOW * (info.row_stop - info.row_start) // max(info.bytes, 1), 1)
         try:
@@ -197,10 +198,14 @@ class ShardReader:
     def full(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """A row of a dense shard: scores with all rows, float32 (N,), and which of them are pairs (None: all)."""
         batch, within = divmod(row - self.row_start, self._batch_rows)
-        values_at, validity_at = self._places[batch, :2].tolist()
-        first = within * self.items
-        scores = np.frombuffer(self._map, np.float32, self.items, values_at + 4 * first)
-        return scores, None if validity_at < 0 else self._used(validity_at, first, self.items)
+        validity_at = int(self._places[batch, 1])
+        return self.values(row), None if validity_at < 0 else self._used(validity_at, within * self.items, self.items)
+
+    def values(self, row: int) -> NDArray[np.float32]:
+        """The scores alone, float32 (N,): +0.0 where there is no pair."""
+        batch, within = divmod(row - self.row_start, self._batch_rows)
+        at = int(self._places[batch, 0]) + 4 * within * self.items
+        return np.frombuffer(self._map, np.float32, self.items, at)
 
     def picked(self, row: int, places: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Of a row of a dense shard the scores with some rows (C,), float32, and which of them are pairs, bool (C,)."""
@@ -208,9 +213,8 @@ class ShardReader:
             scores, used = self.full(row)
             return scores.take(places), np.ones(len(places), np.bool_) if used is None else used.take(places)
         batch, within = divmod(row - self.row_start, self._batch_rows)
-        values_at, validity_at = self._places[batch, :2].tolist()
-        first = within * self.items
-        scores = np.frombuffer(self._map, np.float32, self.items, values_at + 4 * first).take(places)
+        first, validity_at = within * self.items, int(self._places[batch, 1])
+        scores = self.values(row).take(places)
         if validity_at < 0:
             return scores, np.ones(len(places), dtype=np.bool_)
         bits = places + first % 8

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simshard.shards.format import MISSING, ShardReader
-from simshard.shards.query import Hits, Partial, Query, Rows, Selection, at_least, gather, truncate
+from simshard.shards.query import Hits, Partial, Query, Rows, Selection, at_least, gather, merge, truncate
+from simshard.shards.sums import best_sums, in_windows
 
 METHODS = ("search", "partial", "scores", "nearest")  # what a shard can be asked by name
 _SCORES_A_PAGE = 1024
@@ -19,7 +20,18 @@ _WIDEST = 1024  # entries of a sparse row that `nearest` looks at beside those o
 def search(reader: ShardReader, query: Query) -> Hits:
     """The hits of a query whose every seed lies in the shard."""
     hits = search_top(reader, query)
-    return truncate(partial(reader, query), query) if hits is None else hits
+    if hits is None:
+        hits = search_whole([(reader, query)], query)
+    return hits
+
+
+def search_whole(parts: Sequence[tuple[ShardReader, Query]], query: Query) -> Hits:
+    """The hits of a query out of whole rows; parts: each reader in this process with what is asked of its shard."""
+    if len(query.rows) > 1 and parts[0][0].dense:
+        hits = best_sums(parts, query)
+        if hits is not None:
+            return hits
+    return truncate(merge([partial(reader, part) for reader, part in parts]), query)
 
 
 def search_top(reader: ShardReader, query: Query) -> Hits | None:
@@ -100,7 +112,7 @@ def partial(reader: ShardReader, query: Query) -> Partial:
     best_only = query.strategy == "best_score"
     columns = tuple(np.full(size, fill) for fill in ((-np.inf, -np.inf) if best_only else (0.0,)))
     scratch = np.empty(0 if best_only else size)
-    for i, row in _in_windows(reader, query.rows.tolist(), ahead):
+    for i, row in in_windows(reader, query.rows.tolist(), ahead):
         scores, used = reader.full(row) if places is None else reader.picked(row, places)
         present |= True if used is None else used
         if best_only:
@@ -113,17 +125,9 @@ def partial(reader: ShardReader, query: Query) -> Partial:
     return Partial(query.strategy, candidates[present], None, tuple(column[present] for column in columns))
 
 
-def _in_windows(reader: ShardReader, rows: list[int], ahead: bool) -> Iterator[tuple[int, int]]:
-    """Place and row of each; ahead: their pages are asked for before, a window at a time."""
-    for place, row in enumerate(rows):
-        if ahead and place % reader.window == 0:
-            reader.will_need(rows[place : place + reader.window])
-        yield place, row
-
-
 def _partial_sparse(reader: ShardReader, query: Query) -> Partial:
     rows, values = [np.empty(0, np.uint32)], [np.empty(0)]
-    for i, row in _in_windows(reader, query.rows.tolist(), True):
+    for i, row in in_windows(reader, query.rows.tolist()):
         neighbors, scores = reader.listed(row)
         if query.selection is not None:
             kept = query.selection.mask[neighbors]

@@ -20,7 +20,7 @@ from simshard.shards.hidden import hide_item, read_hidden
 from simshard.shards.store import Snapshot
 from tests import oracle
 from tests.builder import random_matrix, write_store
-from tests.test_api import client_of
+from tests.test_api import client_of, printed
 from tests.test_router import POOL, actor_table
 
 ITEMS = 60
@@ -146,7 +146,9 @@ async def test_every_item_against_the_oracle_without_the_application(worlds, par
     assert not parsed
 
 
-@pytest.mark.parametrize(("encoding", "items", "hide"), [("dense", 700, 250), ("dense", 700, 255), ("sparse", 500, 150)])
+@pytest.mark.parametrize(
+    ("encoding", "items", "hide"), [("dense", 700, 250), ("dense", 700, 255), ("sparse", 500, 150)]
+)
 async def test_hits_that_do_not_stand_among_the_first_are_found(tmp_path, encoding, items, hide):
     matrix = random_matrix(9, items, density=0.97, levels=900)
     store = write_store(tmp_path, matrix, encoding)

@@ -22,6 +22,7 @@ ORDER = {
         "titles",
         "item_files",
         "format",
+        "sums",
         "search",
         "store",
         "hidden",
