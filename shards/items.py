@@ -83,10 +83,11 @@ class Items:
         self._sorted = memoryview(self._keys)
         if self.integer:
             self._integers = memoryview(self.ids.to_numpy())
-            self._all_safe = self._keys[0] >= -_SAFE_INTEGER and self._keys[-1] <= _SAFE_INTEGER
+            ends = (self._sorted[0], self._sorted[-1]) if len(self._sorted) else ()
+            self._all_safe = all(abs(end) <= _SAFE_INTEGER for end in ends)
         else:
             _, ends, letters = self.ids.buffers()
-            self._ends, self._letters = memoryview(ends).cast("i"), memoryview(letters or b"")
+            self._ends, self._letters = memoryview(ends or b"").cast("i"), memoryview(letters or b"")
         names = [name for name in table.column_names if name != "id" and not name.startswith(RESERVED)]
         self.columns = {name: _only_chunk(table[name]) for name in names}
 
