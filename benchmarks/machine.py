@@ -165,7 +165,10 @@ class Server:
         found: dict[str, float] = {}
         root = psutil.Process(self.process.pid)
         for process in [root, *root.children(recursive=True)]:
-            title = " ".join(process.cmdline())
+            try:
+                title = " ".join(process.cmdline())
+            except psutil.Error:  # gone meanwhile
+                continue
             kinds = ("ray::ShardActor", "ray::ServeReplica", "ray::Supervisor", "redis-server", "haproxy -")
             name = next((kind.strip(" -") for kind in kinds if kind in title), "ray itself")
             if process.pid == root.pid:
