@@ -86,7 +86,7 @@ def _shares(samples: Sequence[tuple[list[str], int]]) -> Figures:
     for frames, count in samples:
         layer, frame = next(((_layer(each), each) for each in reversed(frames) if _layer(each)), ("others", frames[-1]))
         layers[layer or "others"] += count
-        functions[re.sub(r":\d+\)$", ")", frame)] += count  # without the line
+        functions[re.sub(r":\d+\)$", ")", frame) or "unknown"] += count  # without the line
     total = sum(layers.values())
     return {
         "layers_percent": {name: round(100 * count / total, 1) for name, count in layers.most_common()},
