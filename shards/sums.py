@@ -58,7 +58,7 @@ def best_sums(parts: Sequence[tuple[ShardReader, Query]], query: Query) -> Hits 
     if cut <= 0:
         return None
     places = np.flatnonzero(sums >= np.nextafter(np.float32(cut), np.float32(0)))
-    if len(places) > 8 * needed + 1024:
+    if 4 * len(places) > first.items:
         return None
     exact, product = np.zeros(len(places)), np.empty(len(places))
     for part, seed, values in rows:
