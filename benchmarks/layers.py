@@ -23,6 +23,7 @@ from simshard.serve.cache import Cache, Lru
 from simshard.serve.router import local_table
 from simshard.serve.service import Service
 from simshard.shards.hidden import hide_item, read_hidden
+from simshard.shards.items import Items
 from simshard.shards.store import Snapshot
 
 Figures = dict[str, float]
@@ -57,17 +58,10 @@ def layers(folder: Path) -> Figures:
     measure("score of a pair", 0, _get("/v1/score?a={}&b=17"), 2000)
     for seeds in (1, 2, 20):
         measure(f"recommend, {seeds} seeds", 0, _seeds(seeds), 1000)
-    hide_item(store, service_items(store), 11, True)
+    hide_item(store, Items(store.snapshots / store.resolve()), 11, True)
     measure("similar, an item is hidden", 0, similar, 4000)
     pool.shutdown()
     return figures
-
-
-def service_items(store: Any) -> Any:
-    """The items of the active snapshot."""
-    from simshard.shards.items import Items
-
-    return Items(store.snapshots / store.resolve())
 
 
 def _scope(method: str, target: str, headers: list[tuple[bytes, bytes]]) -> Scope:
