@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+
+import xxhash
 
 from simshard.serve.cache import Computed, Outcome
 from simshard.serve.router import Table
@@ -27,7 +28,7 @@ Compute = Callable[[Hidden, Trace], Awaitable[Computed]]
 
 def entity_tag(key: bytes) -> str:
     """An ETag for what a key stands for."""
-    return f'"{hashlib.blake2b(key, digest_size=12).hexdigest()}"'
+    return f'"{xxhash.xxh3_128_hexdigest(key)}"'
 
 
 def names_tag(given: Iterable[str], etag: str) -> bool:

@@ -31,12 +31,14 @@ _OBJECTS = 500  # bytes that an answer takes in memory beside its body and its t
 class _Served:
     """What answers depend on beside the target, and have in common; no snapshot is held open by it.
 
-    number: tells it from those before it. selects: whether `mask`, bool (N,), of the rows that can be hits, None: all,
-    is known.
+    number: tells it from those before it. key: how keys of questions to it begin. selects: whether `mask`, bool (N,),
+    of the rows that can be hits, None: all, is known.
     """
 
-    def __init__(self, number: int, table: Table, hidden: Hidden, cache_control: tuple[bytes, bytes]) -> None:
-        self.number, self.table, self.hidden = number, weakref.ref(table), hidden
+    def __init__(
+        self, number: int, table: Table, hidden: Hidden, key: bytes, cache_control: tuple[bytes, bytes]
+    ) -> None:
+        self.key, self.number, self.table, self.hidden = key, number, weakref.ref(table), hidden
         self.headers: Headers = [JSON_TYPE, cache_control, (b"x-snapshot", table.name.encode())]
         self.selects = False
         self.mask: Mask | None = None
@@ -97,7 +99,8 @@ class Direct:
     def _serving(self, table: Table) -> _Served:
         hidden, served = self._service.selections.hidden, self._served
         if served is None or served.table() is not table or served.hidden is not hidden:
-            served = _Served(0 if served is None else served.number + 1, table, hidden, self._cache_control)
+            number, key = 0 if served is None else served.number + 1, self._service.key(table, hidden, "")
+            served = _Served(number, table, hidden, key, self._cache_control)
             self._served = served
         return served
 
@@ -119,7 +122,7 @@ class Direct:
         hits = best_of(way.reader, row, limit, offset, served.mask) if isinstance(way, LocalTransport) else None
         if hits is None:
             return None
-        tag = entity_tag(self._service.key(table, served.hidden, plain_key(row, limit, offset, True)))
+        tag = entity_tag(served.key + plain_key(row, limit, offset, True).encode())
         return encode_plain(table, *hits), tag, shard
 
 

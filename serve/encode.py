@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 
 from simshard.serve.router import Table
 from simshard.serve.selections import Factors
+from simshard.shards.payloads import Text
 from simshard.shards.query import Hits, Query, Rows
 
 Line = dict[str, Any]
+Columns = dict[bytes, Sequence[Text]]
+_ID, _SCORE, _PAYLOAD, _EXPLAIN = b'},{"id":', b',"score":', b',"payload":', b',"explain":'
+_FILLS_UP = b'null,"source":"fallback"'
 _NOTHING_ELSE = orjson.dumps({"missing_ids": [], "partial": False, "failed_shards": []})
 
 
@@ -80,15 +84,15 @@ def _deciding(
 def encode(table: Table, ranked: Ranked, missing: Sequence[int | str], with_payload: bool) -> bytes:
     """The body of an answer of hits."""
     items = table.items
-    rows = ranked.hits.rows.tolist()
     filling = ranked.filling.tolist()
-    hits = _hits(table, rows, ranked.hits.scores.astype(np.float32), with_payload)
-    if filling:
-        more = [b'{"id":%b,"score":null,"source":"fallback"' % id_ for id_ in items.id_texts(filling)]
-        hits += _with(more, b"payload", items.payload_texts(filling)) if with_payload else more
+    rows = ranked.hits.rows.tolist() + filling
+    scores = _numbers(ranked.hits.scores.astype(np.float32)) + [_FILLS_UP] * len(filling)
+    columns: Columns = {_ID: items.id_texts(rows), _SCORE: scores}
+    if with_payload:
+        columns[_PAYLOAD] = items.payload_texts(rows)
     if ranked.explained is not None:
         lines = [*ranked.explained, *([] for _ in filling)]
-        hits = _with(hits, b"explain", [orjson.dumps(each, option=orjson.OPT_SERIALIZE_NUMPY) for each in lines])
+        columns[_EXPLAIN] = [orjson.dumps(each, option=orjson.OPT_SERIALIZE_NUMPY) for each in lines]
     rest: dict[str, Any] = {
         "missing_ids": missing,
         "partial": bool(ranked.failed_shards),
@@ -96,30 +100,32 @@ def encode(table: Table, ranked: Ranked, missing: Sequence[int | str], with_payl
     }
     if ranked.unranked is not None:
         rest["unranked_ids"] = [items.id(row) for row in ranked.unranked]
-    return _body(table, hits, orjson.dumps(rest))
+    return _body(table, columns, orjson.dumps(rest))
 
 
 def encode_plain(table: Table, rows: Sequence[int], scores: NDArray[np.float32]) -> bytes:
     """The same where there is nothing but hits with payload: rows and scores (K,)."""
-    return _body(table, _hits(table, rows, scores, with_payload=True), _NOTHING_ELSE)
+    items = table.items
+    columns: Columns = {_ID: items.id_texts(rows), _SCORE: _numbers(scores), _PAYLOAD: items.payload_texts(rows)}
+    return _body(table, columns, _NOTHING_ELSE)
 
 
-def _hits(table: Table, rows: Sequence[int], scores: NDArray[np.float32], with_payload: bool) -> list[bytes]:
-    """Each hit as JSON, open at its end."""
-    if not rows:
-        return []
-    numbers = orjson.dumps(scores, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
-    ids = table.items.id_texts(rows)
-    if not with_payload:
-        return [b'{"id":%b,"score":%b' % hit for hit in zip(ids, numbers, strict=True)]
-    payloads = table.items.payload_texts(rows)
-    return [b'{"id":%b,"score":%b,"payload":%b' % hit for hit in zip(ids, numbers, payloads, strict=True)]
+def _numbers(scores: NDArray[np.float32]) -> list[bytes]:
+    """Each score as JSON."""
+    return orjson.dumps(scores, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",") if len(scores) else []
 
 
-def _with(hits: Sequence[bytes], name: bytes, values: Sequence[bytes]) -> list[bytes]:
-    return [b'%b,"%b":%b' % (hit, name, value) for hit, value in zip(hits, values, strict=True)]
-
-
-def _body(table: Table, hits: Sequence[bytes], rest: bytes) -> bytes:
-    closed = b"},".join(hits) + b"}" if hits else b""
-    return b'{"snapshot":%b,"hits":[%b],%b' % (orjson.dumps(table.name), closed, rest[1:])
+def _body(table: Table, columns: Columns, rest: bytes) -> bytes:
+    """All as one: `columns` has what each hit says of itself, behind what stands before that."""
+    pieces: list[Text] = []
+    for before in columns:
+        pieces += before, b""
+    pieces *= len(columns[_ID])
+    for place, values in enumerate(columns.values()):
+        pieces[2 * place + 1 :: 2 * len(columns)] = values
+    start = b'{"snapshot":%b,"hits":[' % orjson.dumps(table.name)
+    if not pieces:
+        return start + b"]," + rest[1:]
+    pieces[0] = start + _ID.removeprefix(b"},")
+    pieces += b"}],", rest[1:]
+    return b"".join(pieces)

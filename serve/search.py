@@ -25,7 +25,7 @@ def find_items(table: Table, text: str, limit: int, selection: Selection | None)
             there = there[there == table.items.row(text)]
         rows, total = there[:limit].astype(np.uint32), len(there)
     items = [
-        {"id": table.items.id(row), "title": table.items.title(row), "payload": orjson.Fragment(payload)}
+        {"id": table.items.id(row), "title": table.items.title(row), "payload": orjson.Fragment(bytes(payload))}
         for row, payload in zip(rows.tolist(), table.items.payload_texts(rows.tolist()), strict=True)
     ]
     return orjson.dumps({"snapshot": table.name, "items": items, "total": total})

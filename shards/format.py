@@ -157,6 +157,11 @@ class ShardReader:
             raise ValueError(f"{rows} rows where {self.row_stop - self.row_start} are expected")
         return np.array(places, dtype=np.int64)
 
+    def _at(self, row: int) -> tuple[int, list[int]]:
+        """The place of a row of this shard in its record batch, and the batch's line of `_places`."""
+        batch, within = divmod(row - self.row_start, self._batch_rows)
+        return within, self._places[batch].tolist()
+
     def _used(self, validity_at: int, first: int, size: int) -> NDArray[np.bool_]:
         byte, bit = divmod(first, 8)
         packed = np.frombuffer(self._map, np.uint8, (bit + size + 7) // 8, validity_at + byte)
@@ -174,17 +179,16 @@ class ShardReader:
             if self._asked[row - self.row_start]:
                 continue
             self._asked[row - self.row_start] = 1
-            batch, within = divmod(row - self.row_start, self._batch_rows)
             if self.dense:
-                values_at, validity_at = self._places[batch, :2].tolist()
+                within, (values_at, validity_at, *_) = self._at(row)
                 advise(self._file, values_at + 4 * within * self.items, 4 * self.items)
                 if validity_at >= 0:
                     advise(self._file, validity_at + within * self.items // 8, self.items // 8 + 2)
-                continue
-            offsets_at, neighbors_at, _, scores_at = self._places[batch].tolist()
-            start, stop = np.frombuffer(self._map, np.int64, 2, offsets_at + 8 * within).tolist()
-            for values_at in (neighbors_at, scores_at):
-                advise(self._file, values_at + 4 * start, 4 * (stop - start))
+            else:
+                within, (offsets_at, neighbors_at, _, scores_at) = self._at(row)
+                start, stop = np.frombuffer(self._map, np.int64, 2, offsets_at + 8 * within).tolist()
+                for values_at in (neighbors_at, scores_at):
+                    advise(self._file, values_at + 4 * start, 4 * (stop - start))
 
     def warm(self, most: int) -> None:
         """Have what answers most questions read, up to so many bytes: the best stored beside each row, or the lists."""
@@ -197,23 +201,21 @@ class ShardReader:
 
     def full(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """A row of a dense shard: scores with all rows, float32 (N,), and which of them are pairs (None: all)."""
-        batch, within = divmod(row - self.row_start, self._batch_rows)
-        validity_at = int(self._places[batch, 1])
+        within, (_, validity_at, *_) = self._at(row)
         return self.values(row), None if validity_at < 0 else self._used(validity_at, within * self.items, self.items)
 
     def values(self, row: int) -> NDArray[np.float32]:
         """The scores alone, float32 (N,): +0.0 where there is no pair."""
-        batch, within = divmod(row - self.row_start, self._batch_rows)
-        at = int(self._places[batch, 0]) + 4 * within * self.items
-        return np.frombuffer(self._map, np.float32, self.items, at)
+        within, (values_at, *_) = self._at(row)
+        return np.frombuffer(self._map, np.float32, self.items, values_at + 4 * within * self.items)
 
     def picked(self, row: int, places: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Of a row of a dense shard the scores with some rows (C,), float32, and which of them are pairs, bool (C,)."""
         if len(places) * 8 > self.items:
             scores, used = self.full(row)
             return scores.take(places), np.ones(len(places), np.bool_) if used is None else used.take(places)
-        batch, within = divmod(row - self.row_start, self._batch_rows)
-        first, validity_at = within * self.items, int(self._places[batch, 1])
+        within, (_, validity_at, *_) = self._at(row)
+        first = within * self.items
         scores = self.values(row).take(places)
         if validity_at < 0:
             return scores, np.ones(len(places), dtype=np.bool_)
@@ -223,8 +225,7 @@ class ShardReader:
 
     def listed(self, row: int) -> tuple[Rows, NDArray[np.float32]]:
         """A row of a sparse shard: its neighbors with their scores, best first, as views."""
-        batch, within = divmod(row - self.row_start, self._batch_rows)
-        offsets_at, neighbors_at, _, scores_at = self._places[batch].tolist()
+        within, (offsets_at, neighbors_at, _, scores_at) = self._at(row)
         start, stop = np.frombuffer(self._map, np.int64, 2, offsets_at + 8 * within).tolist()
         neighbors = np.frombuffer(self._map, np.uint32, stop - start, neighbors_at + 4 * start)
         return neighbors, np.frombuffer(self._map, np.float32, stop - start, scores_at + 4 * start)
@@ -234,8 +235,7 @@ class ShardReader:
         if not self.dense:
             return *self.listed(row), True
         size = self._top_size
-        batch, within = divmod(row - self.row_start, self._batch_rows)
-        rows_at, validity_at, scores_at = self._places[batch, 2:5].tolist()
+        within, (_, _, rows_at, validity_at, scores_at, _) = self._at(row)
         first = within * size
         count = size if validity_at < 0 else int(self._used(validity_at, first, size).sum())
         rows = np.frombuffer(self._map, np.uint32, count, rows_at + 4 * first)
@@ -296,5 +296,4 @@ class ShardReader:
         """How many neighbors a row of this shard has."""
         if not self.dense:
             return len(self.listed(row)[0])
-        _, used = self.full(row)
-        return self.items if used is None else int(used.sum())
+        return self.items if (used := self.full(row)[1]) is None else int(used.sum())

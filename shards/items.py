@@ -21,7 +21,7 @@ import xxhash
 
 from simshard.shards.errors import CorruptFile, InputError
 from simshard.shards.manifest import ITEMS, FileInfo, write_batch
-from simshard.shards.payloads import Payloads, plain_zeros
+from simshard.shards.payloads import Payloads, Text, plain_zeros
 
 V = TypeVar("V")
 
@@ -99,9 +99,13 @@ class Items:
         key: int
         if self.integer:
             if isinstance(id_, str):
-                if not _INTEGER.fullmatch(id_) or id_ == "-0":
+                text = id_
+                try:
+                    id_ = int(text)
+                except ValueError:
                     return None
-                id_ = int(id_)
+                if str(id_) != text:  # "07", "+7", "-0"
+                    return None
             if not -(2**63) <= id_ < 2**63:
                 return None
             key = id_
@@ -191,7 +195,7 @@ class Items:
         values = ((name, column[row].as_py()) for name, column in self.columns.items())
         return {name: value for name, value in values if value is not None}
 
-    def payload_texts(self, rows: Sequence[int]) -> list[bytes]:
+    def payload_texts(self, rows: Sequence[int]) -> list[Text]:
         """The payload of each row, JSON: as the build wrote it, or made of the columns."""
         if self._payloads is not None:
             return self._payloads.of(rows)

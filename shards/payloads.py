@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from simshard.shards.errors import CorruptFile
 from simshard.shards.manifest import PAYLOADS, FileInfo, HashedFile
 
+Text = bytes | memoryview
 _BATCH_ROWS = 4096
 _SCHEMA = pa.schema({"payload": pa.large_binary()})
 
@@ -59,13 +60,13 @@ class Payloads:
             raise CorruptFile(f"{path}: not a table of payloads in batches of {_BATCH_ROWS} rows")
         # An offset is read as a plain int, bytes are sliced: pyarrow's own way makes two objects of each value.
         self._offsets = [memoryview(column.buffers()[1]).cast("q") for column in columns]
-        self._bytes = [memoryview(column.buffers()[2] or b"") for column in columns]
+        self._bytes = [memoryview(column.buffers()[2] or b"").cast("B") for column in columns]
 
-    def of(self, rows: Iterable[int]) -> list[bytes]:
-        """The payload of each row, JSON."""
-        found = []
+    def of(self, rows: Iterable[int]) -> list[Text]:
+        """The payload of each row, JSON, where it is mapped."""
+        found: list[Text] = []
         for row in rows:
             batch, place = divmod(row, _BATCH_ROWS)
             offsets = self._offsets[batch]
-            found.append(self._bytes[batch][offsets[place] : offsets[place + 1]].tobytes())
+            found.append(self._bytes[batch][offsets[place] : offsets[place + 1]])
         return found
