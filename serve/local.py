@@ -9,7 +9,9 @@ import logging
 import os
 import platform
 import sys
+import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import util
 from pathlib import Path
@@ -22,6 +24,7 @@ from simshard.serve.settings import Settings, bearer
 from simshard.shards.errors import SimshardError
 
 _START_TIMEOUT = 600.0
+_CONTROLLER = "SERVE_CONTROLLER_ACTOR"  # Ray Serve's name for it
 _OBJECT_STORE = 128 << 20  # actor answers pass through it; the matrix does not
 _HAPROXY_WRAPPER = """#!/bin/sh
 # Ray's template has no option to bind these to loopback, nor to close the admin socket to other users.
@@ -133,6 +136,36 @@ class Cluster:
         ray.shutdown()
 
 
+class _Starting:
+    """Ray Serve being started in a thread, so that applications can be deployed while its proxy is not ready yet."""
+
+    def __init__(self, start: Callable[[], object]) -> None:
+        self._start = start
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._start()
+        except BaseException as error:
+            self._error = error
+
+    def wait_controller(self, ray: Any) -> None:
+        """Until Serve takes applications, which is before its proxy answers. Raises what the start raised."""
+        while self._thread.is_alive():
+            if any(each["name"] == _CONTROLLER for each in ray.util.list_named_actors(all_namespaces=True)):
+                return
+            time.sleep(0.02)
+        self.result()
+
+    def result(self) -> None:
+        """Until Serve is started. Raises what that raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+
 class App:
     """One store served as one Serve application; `url` once it answers."""
 
@@ -154,9 +187,11 @@ class App:
             if served != settings.store:
                 raise SimshardError(f"application {self.name} of this cluster serves {served}; choose another --name")
         try:
-            serve.start(http_options=http_options(host, port))  # while the shards are verified, as all of this
+            starting = _Starting(lambda: serve.start(http_options=http_options(host, port)))
+            starting.wait_controller(ray)  # all of this, and the proxy, while the shards are verified
             target = RunTarget(application(settings), name=settings.name, route_prefix=route_prefix)
             serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+            starting.result()
             self._wait_open(ray, serve)
             self._wait_ready(serve)
         except BaseException:
