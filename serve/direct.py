@@ -99,7 +99,8 @@ class Direct:
     def _serving(self, table: Table) -> _Served:
         hidden, served = self._service.selections.hidden, self._served
         if served is None or served.table() is not table or served.hidden is not hidden:
-            number, key = 0 if served is None else served.number + 1, self._service.key(table, hidden, "")
+            number = 0 if served is None else served.number + 1
+            key = self._service.key(table, hidden, "")
             served = _Served(number, table, hidden, key, self._cache_control)
             self._served = served
         return served

@@ -24,7 +24,7 @@ from simshard.serve.settings import Settings, bearer
 from simshard.shards.errors import SimshardError
 
 _START_TIMEOUT = 600.0
-_CONTROLLER = "SERVE_CONTROLLER_ACTOR"  # Ray Serve's name for it
+_CONTROLLER = {"name": "SERVE_CONTROLLER_ACTOR", "namespace": "serve"}  # as Ray Serve names it
 _OBJECT_STORE = 128 << 20  # actor answers pass through it; the matrix does not
 _HAPROXY_WRAPPER = """#!/bin/sh
 # Ray's template has no option to bind these to loopback, nor to close the admin socket to other users.
@@ -154,7 +154,7 @@ class _Starting:
     def wait_controller(self, ray: Any) -> None:
         """Until Serve takes applications, which is before its proxy answers. Raises what the start raised."""
         while self._thread.is_alive():
-            if any(each["name"] == _CONTROLLER for each in ray.util.list_named_actors(all_namespaces=True)):
+            if _CONTROLLER in ray.util.list_named_actors(all_namespaces=True):
                 return
             time.sleep(0.02)
         self.result()
