@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import time
 from importlib import util
@@ -24,15 +25,21 @@ def find_server() -> str | None:
     return str(bundled) if bundled.is_file() else None
 
 
+def _listens(path: Path) -> bool:
+    """Whether somebody accepts connections there: the file alone is made by `bind`, a moment before `listen`."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 class RedisServer:
     """A running server; `url` is how to reach it. Raises OSError where it does not start."""
 
     def __init__(self, binary: str, folder: Path, max_memory: int = 128 << 20) -> None:
-        socket = folder / "redis.sock"
-        self.url = f"unix://{socket}"
+        path = folder / "redis.sock"
+        self.url = f"unix://{path}"
         options = {
             "port": "0",
-            "unixsocket": str(socket),
+            "unixsocket": str(path),
             "unixsocketperm": "700",
             "dir": str(folder),
             "save": "",
@@ -46,12 +53,15 @@ class RedisServer:
             self.process = subprocess.Popen(
                 [binary, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + _START_TIMEOUT
-        while not socket.exists():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise OSError(f"{binary} did not start; see {folder / 'redis.log'}")
-            time.sleep(0.01)
+        try:
+            deadline = time.monotonic() + _START_TIMEOUT
+            while not _listens(path):
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise OSError(f"{binary} did not start; see {folder / 'redis.log'}")
+                time.sleep(0.01)
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """End the server."""

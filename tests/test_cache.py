@@ -170,3 +170,12 @@ def test_the_breaker_opens_tries_and_closes(monkeypatch):
     breaker.success()
     assert breaker.allows()
     assert not breaker.open
+
+
+def test_a_redis_server_that_cannot_listen_is_ended(tmp_path):
+    folder = tmp_path / ("x" * 120)  # too long for the address of a unix socket
+    folder.mkdir()
+    with pytest.raises(OSError, match="too long"):
+        RedisServer(find_server(), folder)
+    with pytest.raises(OSError, match="did not start"):
+        RedisServer("/bin/false", tmp_path)
