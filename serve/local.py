@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from importlib import util
 from pathlib import Path
@@ -136,34 +137,18 @@ class Cluster:
         ray.shutdown()
 
 
-class _Starting:
-    """Ray Serve being started in a thread, so that applications can be deployed while its proxy is not ready yet."""
+def _in_background(call: Callable[[], object]) -> Future[object]:
+    """The result of a call made in a thread that the end of the process does not wait for, as an executor's would."""
+    future: Future[object] = Future()
 
-    def __init__(self, start: Callable[[], object]) -> None:
-        self._start = start
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
+    def run() -> None:
         try:
-            self._start()
+            future.set_result(call())
         except BaseException as error:
-            self._error = error
+            future.set_exception(error)
 
-    def wait_controller(self, ray: Any) -> None:
-        """Until Serve takes applications, which is before its proxy answers. Raises what the start raised."""
-        while self._thread.is_alive():
-            if _CONTROLLER in ray.util.list_named_actors(all_namespaces=True):
-                return
-            time.sleep(0.02)
-        self.result()
-
-    def result(self) -> None:
-        """Until Serve is started. Raises what that raised."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 class App:
@@ -187,8 +172,12 @@ class App:
             if served != settings.store:
                 raise SimshardError(f"application {self.name} of this cluster serves {served}; choose another --name")
         try:
-            starting = _Starting(lambda: serve.start(http_options=http_options(host, port)))
-            starting.wait_controller(ray)  # all of this, and the proxy, while the shards are verified
+            starting = _in_background(lambda: serve.start(http_options=http_options(host, port)))
+            while not starting.done() and _CONTROLLER not in ray.util.list_named_actors(all_namespaces=True):
+                time.sleep(0.02)
+            if starting.done():
+                starting.result()  # raises what that raised
+            # Serve takes applications before its proxy answers: all of this while the shards are verified.
             target = RunTarget(application(settings), name=settings.name, route_prefix=route_prefix)
             serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
             starting.result()
