@@ -33,7 +33,8 @@ export function Hood({ open, toggle, trace, health, snapshots, listError, away }
         </small>
       </summary>
       {open && (
-        <div className="panels">
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, by keys too
+        <section className="panels" aria-label="Under the hood" tabIndex={0}>
           <section aria-label="The last answer">
             <h2>The last answer</h2>
             {trace ? <LastAnswer trace={trace} health={health} /> : <p className="empty">Nothing was asked yet.</p>}
@@ -47,7 +48,7 @@ export function Hood({ open, toggle, trace, health, snapshots, listError, away }
             <h2>Shards</h2>
             {health && <Shards health={health} trace={trace} away={away} />}
           </section>
-        </div>
+        </section>
       )}
     </details>
   );
