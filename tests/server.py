@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import psutil
 
@@ -50,22 +51,31 @@ def folders():
     return set(_base().iterdir())
 
 
-def running(folder):
-    """Processes that were started out of a run folder, by command line or files."""
+def running(folder, named=""):
+    """Processes with this in their name that were started out of a run folder, by command line or files."""
     found = []
     for process in psutil.process_iter():
-        try:
+        with suppress(psutil.Error):  # it ended meanwhile
             words = [*process.cmdline(), *(file.path for file in process.open_files())]
-            if any(f"{folder}/" in word for word in words):
+            if any(f"{folder}/" in word for word in words) and named in process.name():
                 found.append(process)
-        except psutil.Error:
-            continue
+    return found
+
+
+def actors_of(folder, title):
+    """Processes of a kind of actor: Ray writes its class into the process title."""
+    found = []
+    for raylet in running(folder, "raylet"):
+        for child in raylet.children(recursive=True):
+            with suppress(psutil.Error):
+                if title in " ".join(child.cmdline()):
+                    found.append(child)
     return found
 
 
 def gcs_address(folder):
     """Where the Ray cluster of a run folder is joined."""
-    (raylet,) = [process for process in running(folder) if process.name() == "raylet"]
+    (raylet,) = running(folder, "raylet")
     (address,) = [word.partition("=")[2] for word in raylet.cmdline() if word.startswith("--gcs-address=")]
     return address
 

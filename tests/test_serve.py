@@ -20,7 +20,7 @@ from simshard.serve.run_folder import free_port
 from tests import oracle
 from tests.builder import write_store
 from tests.conftest import ITEMS, MATRICES
-from tests.server import Server, command, folders, gcs_address, running, stop_all
+from tests.server import Server, actors_of, command, folders, gcs_address, running, stop_all
 
 
 @pytest.fixture(scope="module")
@@ -166,10 +166,8 @@ def test_two_applications_on_one_cluster_answer_as_the_oracle_says(servers, stor
 
 def test_only_loopback_is_listened_on_for_http(servers):
     main, _, folder = servers
-    for process in running(folder):
-        for connection in process.net_connections("tcp") if "haproxy" in process.name() else []:
-            if connection.status == psutil.CONN_LISTEN:
-                assert connection.laddr.ip == "127.0.0.1"
+    connections = [each for process in running(folder, "haproxy") for each in process.net_connections("tcp")]
+    assert {each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
     assert httpx.get(f"http://127.0.0.1:{main.port}/livez").status_code == 200
 
 
@@ -246,20 +244,13 @@ def test_a_snapshot_that_fails_to_open_leaves_the_old_one_serving(main, stores):
 
 def test_redis_killed_under_load_fails_no_request(servers, stores):
     main, _, folder = servers
-    (redis,) = [process for process in running(folder) if "redis" in process.name()]
+    (redis,) = running(folder, "redis")
     with Load(main.url, seed=4) as load:
         time.sleep(0.5)
         redis.kill()
         time.sleep(2)
     load.check({stores[0].resolve(): MATRICES[0]})
     assert len(load.answers) > 20
-
-
-def actors_of(folder, title):
-    """Processes of a kind of actor: Ray writes its class into the process title."""
-    raylets = [process for process in running(folder) if process.name() == "raylet"]
-    children = [child for raylet in raylets for child in raylet.children(recursive=True)]
-    return [child for child in children if title in " ".join(child.cmdline())]
 
 
 @pytest.mark.parametrize("title", ["ray::ShardActor", "ray::Supervisor"])
