@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -167,7 +168,8 @@ def test_two_applications_on_one_cluster_answer_as_the_oracle_says(servers, stor
 def test_only_loopback_is_listened_on_for_http(servers):
     main, _, folder = servers
     connections = [each for process in running(folder, "haproxy") for each in process.net_connections("tcp")]
-    assert {each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
+    hosts = {each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN}
+    assert hosts == ({"127.0.0.1"} if sys.platform == "linux" else set())  # where there is no HAProxy
     assert httpx.get(f"http://127.0.0.1:{main.port}/livez").status_code == 200
 
 
