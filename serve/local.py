@@ -25,7 +25,6 @@ from simshard.serve.settings import Settings, bearer
 from simshard.shards.errors import SimshardError
 
 _START_TIMEOUT = 600.0
-_PROXY_TIMEOUT = 120.0  # a proxy that takes longer to start is started anew; Ray's 5 s are too few for a busy machine
 _CONTROLLER = {"name": "SERVE_CONTROLLER_ACTOR", "namespace": "serve"}  # as Ray Serve names it
 _OBJECT_STORE = 128 << 20  # actor answers pass through it; the matrix does not
 _HAPROXY_WRAPPER = """#!/bin/sh
@@ -47,7 +46,7 @@ def environment(folder: Path) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
         "RAY_SERVE_LOG_TO_STDERR": "0",
         "RAY_worker_niceness": "0",  # as the command itself; with 15, as Ray has it, a busy machine starves actors
-        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": str(_PROXY_TIMEOUT),
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",  # then it is started anew; Ray's 5 are few on a busy machine
         # Two hops between threads a request are saved; whatever takes long goes to our own pool of threads.
         "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),

@@ -56,9 +56,10 @@ def running(folder, named=""):
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):  # it ended meanwhile
-            words = [*process.cmdline(), *(file.path for file in process.open_files())]
-            if any(f"{folder}/" in word for word in words) and named in process.name():
-                found.append(process)
+            if named in process.name():
+                words = [*process.cmdline(), *(file.path for file in process.open_files())]
+                if any(f"{folder}/" in word for word in words):
+                    found.append(process)
     return found
 
 

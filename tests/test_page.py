@@ -106,6 +106,7 @@ def test_titles_are_found_and_chosen_by_keyboard(visit, server):
             lambda answer, text=text: dict(parse_qsl(urlsplit(answer.url).query)).get("q") == text
         ):
             page.keyboard.type(text, delay=20)
+        expect(page.get_by_role("option").first).to_be_visible()
         expect(page.get_by_role("option").first).to_contain_text(re.compile(text, re.IGNORECASE))
         for key in keys:
             page.keyboard.press(key)
@@ -133,6 +134,7 @@ def test_enter_waits_for_the_answer_to_what_was_typed(visit):
     for route in held:
         route.continue_()
     expect(page.locator(".seed .name")).to_have_text("Trigun")
+    page.unroute_all()
 
 
 def test_the_box_takes_what_no_title_can_be(visit):
