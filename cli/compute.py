@@ -83,6 +83,7 @@ def compute(
             address,
             json,
             activated=not no_activate,
+            inputs=[items],
         )
 
 

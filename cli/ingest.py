@@ -82,4 +82,5 @@ def ingest(
             address,
             json,
             activated=not no_activate,
+            inputs=[*pairs, *([items] if items else [])],
         )

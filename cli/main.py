@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from simshard.cli import compute, demo, export, ingest, items, queries, serve, snapshots
+from simshard.cli import cluster, compute, demo, env, export, ingest, items, queries, serve, snapshots
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +26,8 @@ app.command()(queries.recommend)
 app.add_typer(items.app, name="items")
 app.add_typer(snapshots.app, name="snapshots")
 app.command()(demo.demo)
+app.command()(env.env)
+app.add_typer(cluster.app, name="cluster")
 
 
 def _version(wanted: bool) -> None:
@@ -41,4 +45,7 @@ def _main(
 
 def main() -> None:
     """Run the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # titles and ids have letters that a terminal's encoding may lack
+            stream.reconfigure(errors="backslashreplace")
     app()

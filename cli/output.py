@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -78,13 +78,19 @@ def run_build(
     address: str | None = None,
     json: bool = False,
     activated: bool = True,
+    inputs: Iterable[str] = (),
 ) -> None:
-    """Run a build with its progress, on the Ray cluster at `address` if there is one; print what it made."""
+    """Run a build with its progress, on the Ray cluster at `address` if there is one; print what it made.
+
+    inputs: files that the build reads, which a cluster's nodes must all see.
+    """
     started = time.monotonic()
     if address is not None:
-        from simshard.serve.local import join
+        from simshard.serve.connection import join
+        from simshard.serve.nodes import check_build
 
         join(address)
+        check_build(store.root, [path for path in inputs if path != "-"])
     with BuildProgress() as progress:
         manifest = build(store, progress)
     if json:

@@ -19,7 +19,7 @@ from simshard.cli.output import fail, size_option
 if TYPE_CHECKING:
     from simshard.serve.settings import Settings
 
-_END_TIMEOUT = 4.5
+_END_TIMEOUT = 7.0
 _FLAGS = {"cache_bytes": "cache"}  # settings whose flag has another name
 
 
@@ -31,6 +31,10 @@ def serve(
     name: Annotated[str, typer.Option(envvar="SIMSHARD_NAME", help="Name of the Serve application.")] = "simshard",
     route_prefix: Annotated[str, typer.Option(help="Path under which the application answers.")] = "/",
     address: Annotated[str | None, typer.Option(help="Ray cluster to join (default: start one here).")] = None,
+    trust_network: Annotated[
+        bool,
+        typer.Option("--trust-network", help="Join a cluster without token authentication: others there run no code."),
+    ] = False,
     redis: Annotated[
         str, typer.Option(envvar="SIMSHARD_REDIS", help="Shared cache: embedded, off, or a URL.")
     ] = "embedded",
@@ -102,7 +106,7 @@ def serve(
         checked = settings_from(values)
     except InvalidSetting as error:
         fail(str(error), code=2)
-    run_server(checked, host, port, route_prefix, address, embedded)
+    run_server(checked, host, port, route_prefix, address, embedded, trust_network)
 
 
 def run_server(
@@ -112,6 +116,7 @@ def run_server(
     route_prefix: str = "/",
     address: str | None = None,
     embedded: bool = True,
+    trusted: bool = False,
     hint: str = "",
 ) -> None:
     """Start everything, print the line that tells of it and the hint, wait for a signal, end everything."""
@@ -140,14 +145,23 @@ def run_server(
         folder = RunFolder()
     except SimshardError as error:
         fail(str(error))
-    _Run(settings, folder, host, port, route_prefix, address, embedded).run(hint)
+    _Run(settings, folder, host, port, route_prefix, address, embedded, trusted).run(hint)
 
 
 class _Run:
     def __init__(
-        self, settings: Any, folder: Any, host: str, port: int, route_prefix: str, address: str | None, embedded: bool
+        self,
+        settings: Any,
+        folder: Any,
+        host: str,
+        port: int,
+        route_prefix: str,
+        address: str | None,
+        embedded: bool,
+        trusted: bool,
     ) -> None:
-        self.settings, self.folder, self.address, self.embedded = settings, folder, address, embedded
+        self.settings, self.folder, self.address = settings, folder, address
+        self.embedded, self.trusted = embedded, trusted
         self.where = (host, port, route_prefix)
         self.closers: list[Any] = []
         self.stop = threading.Event()
@@ -206,7 +220,9 @@ class _Run:
         """Start what is needed; the line that tells of it."""
         from dataclasses import replace
 
-        from simshard.serve import local
+        from simshard.serve.cluster import address
+        from simshard.serve.connection import Connection
+        from simshard.serve.local import App
         from simshard.serve.redis_server import RedisServer, find_server
 
         cache = self.settings.redis and "redis"
@@ -222,15 +238,29 @@ class _Run:
                     cache = "embedded redis"
                 except OSError as error:
                     typer.echo(f"the in-process cache serves alone: {error}", err=True)
-        if self.address is None:
-            os.environ.update(local.environment(self.folder.path))
-        cluster = local.Cluster(self.folder.path, self.address)
+        cluster = self._cluster()
         self.closers.append(cluster.close)
         self._catch(self._interrupt)  # Ray put its own in place
-        app = local.App(self.settings, *self.where, own=cluster.own)
+        app = App(self.settings, *self.where, cluster)
         self.closers.append(app.close)
+        Connection(self.settings.name, app.url, address(), cluster.variables).write(self.folder.path)
         health = app.health()
         return (
             f"{app.url}  snapshot {health['snapshot']}  {health['items']:,} items  {health['pairs']:,} pairs  "
-            f"{len(health['shards'])} shards  cache memory{f' + {cache}' if cache else ''}  ray {cluster.address}"
+            f"{len(health['shards'])} shards  cache memory{f' + {cache}' if cache else ''}  ray {address()}"
         )
+
+    def _cluster(self) -> Any:
+        """Ray, started here or joined; what is odd about it is told."""
+        from simshard.serve.cluster import JoinedCluster, OwnCluster
+
+        host = self.where[0]
+        if self.address is not None:
+            joined = JoinedCluster(self.address, host, Path(self.settings.store), self.settings.api_key, self.trusted)
+            for line in joined.lacking:
+                typer.echo(f"simshard: {line}", err=True)
+            return joined
+        own = OwnCluster(self.folder.path, host)
+        if own.ignored:
+            typer.echo(f"simshard: for another Ray cluster, so not used here: {', '.join(own.ignored)}", err=True)
+        return own

@@ -1,9 +1,9 @@
 """Look neighbors up inside a Ray Data pipeline: each batch of ids is one bulk call, arrays in, an Arrow table out.
 
-    python -m simshard.examples.ray_data items.parquet neighbors --address 127.0.0.1:6379
+    python -m simshard.examples.ray_data items.parquet neighbors
 
 reads a column of ids, asks a running service for the best of each, and writes Parquet. Needs `ray[data]`
-(`pip install 'simshard[data]'`). The address is what `simshard serve` prints as its Ray cluster.
+(`pip install 'simshard[data]'`). `--address` names the Ray cluster of a service that runs elsewhere.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import ray
 import ray.data
 
 from simshard.serve.client import Client
-from simshard.serve.local import join
+from simshard.serve.connection import join
 
 
 class Neighbors:
@@ -40,11 +40,11 @@ def main() -> None:
     parser.add_argument("target", type=Path, help="folder for the Parquet files")
     parser.add_argument("--column", default="id", help="name of that column")
     parser.add_argument("--limit", type=int, default=10, help="neighbors of each item")
-    parser.add_argument("--address", default="auto", help="Ray cluster of the service")
+    parser.add_argument("--address", help="Ray cluster of the service (default: the one of --app here)")
     parser.add_argument("--app", default="simshard", help="name of the Serve application")
     options = parser.parse_args()
 
-    join(options.address)
+    join(options.address, options.app)
     ids = pa.parquet.read_table(options.items, columns=[options.column])
     stage: Any = ray.data.from_arrow(ids).map_batches(
         Neighbors,

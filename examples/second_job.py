@@ -1,8 +1,8 @@
 """Ask a running service from another Ray job, over a Serve handle: no HTTP port, no key, the same client.
 
-    python -m simshard.examples.second_job 42 7 --address 127.0.0.1:6379
+    python -m simshard.examples.second_job 42 7
 
-The address is what `simshard serve` prints as its Ray cluster.
+The service runs on this machine; `--address` names the Ray cluster of one that runs elsewhere.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> None:
     """Connect, ask from the driver and from a task, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("liked", nargs="+", help="ids of items")
-    parser.add_argument("--address", default="auto", help="Ray cluster of the service")
+    parser.add_argument("--address", help="Ray cluster of the service (default: the one of --app here)")
     parser.add_argument("--app", default="simshard", help="name of the Serve application")
     options = parser.parse_args()
 

@@ -22,7 +22,14 @@ from simshard.serve.cache import Cache, Lru, RedisCache
 from simshard.serve.health import describe_health
 from simshard.serve.router import Table, open_table, with_image
 from simshard.serve.service import Service
-from simshard.serve.settings import ADMIN_KEY_VARIABLE, API_KEY_VARIABLE, InvalidSetting, Settings, settings_from
+from simshard.serve.settings import (
+    ADMIN_KEY_VARIABLE,
+    API_KEY_VARIABLE,
+    InvalidSetting,
+    Settings,
+    is_loopback,
+    settings_from,
+)
 from simshard.serve.slots import NAMESPACE, slot_name
 from simshard.serve.supervisor import State, get_supervisor
 from simshard.shards.format import ShardReader
@@ -42,6 +49,7 @@ class Ingress:
     """One replica: follows the supervisor and answers HTTP."""
 
     async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Ray awaits it
+        _listen_where_ray_does()
         self._settings = settings
         self._node = ray.get_runtime_context().get_node_id()
         self._store = Store(settings.store)
@@ -163,12 +171,25 @@ class Ingress:
         return describe_health(self._service, self._state, self._problem)
 
 
-def application(settings: Settings) -> serve.Application:
-    """The Serve application for one store."""
+def _listen_where_ray_does() -> None:
+    """Keep a replica's gRPC server, which Ray opens to every network, on loopback where all of Ray is.
+
+    The server starts once the deployment's class is there.
+    """
+    from ray.serve._private import replica
+
+    if is_loopback(ray.util.get_node_ip_address()) and hasattr(replica, "add_port_to_grpc_server"):
+        add_port = replica.add_port_to_grpc_server
+        replica.add_port_to_grpc_server = lambda server, address: add_port(server, address.replace("[::]", "127.0.0.1"))
+
+
+def application(settings: Settings, nodes: int = 1) -> serve.Application:
+    """The Serve application for one store; on several nodes its replicas are spread evenly, and so its front ends."""
     deployment = serve.deployment(
         serve.ingress()(Ingress),
         name="ingress",
         num_replicas=settings.replicas,
+        max_replicas_per_node=-(-settings.replicas // nodes) if nodes > 1 else None,
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=256,
         max_queued_requests=1024,

@@ -19,7 +19,7 @@ import httpx
 from simshard.serve import calls
 from simshard.serve.answers import STATUS, Problem
 from simshard.serve.calls import Flow, request_of
-from simshard.serve.settings import API_KEY_VARIABLE, bearer
+from simshard.serve.settings import API_KEY_VARIABLE, bearer, is_loopback
 from simshard.shards.errors import InvalidFilter, InvalidQuery, ServiceUnreachable, SimshardError
 
 P = ParamSpec("P")
@@ -59,7 +59,8 @@ class Client:
     def from_app(cls, name: str = "simshard", *, address: str | None = None, timeout: float = TIMEOUT) -> Self:
         """A client of a Serve application of the Ray cluster that this process is in, or joins. Raises SimshardError.
 
-        address: of the cluster to join, where the process is in none; None: the one of this machine.
+        address: of the cluster to join, where the process is in none; None: where RAY_ADDRESS says, else that of the
+        `simshard serve` of this user and machine that serves `name`, else the one that Ray finds on this machine.
         """
         from simshard.serve.handle import HandleTransport
 
@@ -161,7 +162,9 @@ class AsyncClient:
 
 def _settings(url: str, api_key: str | None, timeout: float) -> dict[str, Any]:
     key = api_key or os.environ.get(API_KEY_VARIABLE)
-    return {"base_url": f"{url.rstrip('/')}/", "headers": bearer(key), "timeout": timeout}
+    base = httpx.URL(f"{url.rstrip('/')}/")
+    # A proxy in the environment is for other machines: it would not find this one.
+    return {"base_url": base, "headers": bearer(key), "timeout": timeout, "trust_env": not is_loopback(base.host)}
 
 
 def _unreachable(url: httpx.URL, error: httpx.HTTPError) -> ServiceUnreachable:

@@ -17,7 +17,7 @@ class HandleTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """Carries HTTP over a Serve handle to a replica of the application."""
 
     def __init__(self, name: str, address: str | None) -> None:
-        """Find the application; a process that is in no Ray cluster joins the one at `address`, or the one here.
+        """Find the application; a process that is in no Ray cluster joins the one at `address`, or that of `name` here.
 
         Raises SimshardError.
         """
@@ -25,9 +25,9 @@ class HandleTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         from ray import serve
 
         if not ray.is_initialized():
-            from simshard.serve.local import join
+            from simshard.serve.connection import join
 
-            join(address or "auto")
+            join(address, name)
             logging.getLogger("ray.serve").setLevel(logging.WARNING)
         try:
             self._handle = serve.get_app_handle(name)

@@ -2,12 +2,16 @@
 
 A lock on the folder lasts as long as its owner. A folder that nobody holds is a leftover: processes that name it in
 their arguments or environment, or write to files in it, are ended, and it is removed.
+
+All of them, and what else simshard keeps on a machine, lie in `/tmp/simshard-UID`, or in the folder UID of the one that
+SIMSHARD_RUN_DIR names.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -19,17 +23,18 @@ import psutil
 
 from simshard.shards.errors import SimshardError
 
+RUN_DIR_VARIABLE = "SIMSHARD_RUN_DIR"
+
 _END_TIMEOUT = 3.0
+_LONGEST = 33  # of a run folder's path: Ray's longest socket adds 66 letters to it, HAProxy's 64, of 107 and 97 allowed
 _PORTS = range(20_000, 30_000)  # Ray's workers are below, Serve's replicas above
 
 
 class RunFolder:
-    """A new mode-700 folder under /tmp with a short path (unix sockets allow 107 bytes), locked by this process."""
+    """A new mode-700 folder with a short path, locked by this process. Raises SimshardError."""
 
     def __init__(self) -> None:
-        base = _base()
-        self.path = base / secrets.token_hex(3)
-        self.path.mkdir(mode=0o700)
+        self.path = _private(secrets.token_hex(2))
         self._lock = os.open(self.path, os.O_RDONLY)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
 
@@ -44,25 +49,75 @@ class RunFolder:
 def clean_leftovers() -> list[int]:
     """End and remove what crashed runs of this user left; the pids ended."""
     ended: list[int] = []
-    for folder in _base().iterdir():
-        try:
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for folder in _runs():
+        lock = _unowned(folder)
+        if lock is not None:
             ended += _end_processes(folder)
             shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            pass
-        finally:
             os.close(lock)
     return ended
 
 
+def running_folders() -> list[Path]:
+    """The run folders of this user whose owners run."""
+    found = []
+    for folder in _runs():
+        lock = _unowned(folder)
+        if lock is None:
+            found.append(folder)
+        else:
+            os.close(lock)
+    return found
+
+
+def private_folder() -> Path:
+    """The mode-700 folder of this user for what outlives a run: a cluster's node. Raises SimshardError."""
+    return _private("n", exist_ok=True)
+
+
+def _runs() -> list[Path]:
+    return [path for path in _base().iterdir() if re.fullmatch(r"[0-9a-f]{4,6}", path.name)]
+
+
+def _unowned(folder: Path) -> int | None:
+    """The lock of a folder that nobody holds, now held; None where somebody holds it, or it is gone."""
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    return lock
+
+
+def _private(name: str, exist_ok: bool = False) -> Path:
+    path = _base() / name
+    if len(os.fsencode(path)) > _LONGEST:
+        longest = _LONGEST - len(f"/{os.getuid()}/{'x' * 4}")
+        raise SimshardError(
+            f"{RUN_DIR_VARIABLE}: at most {longest} letters; a longer path leaves too few for the sockets below it"
+        )
+    try:
+        path.mkdir(mode=0o700, exist_ok=exist_ok)
+    except OSError as error:
+        raise SimshardError(_no_folder(path, error)) from error
+    return path
+
+
+def _no_folder(path: Path, error: OSError) -> str:
+    return f"{path}: the folder cannot be made ({error.strerror}); let {RUN_DIR_VARIABLE} name one that can be written"
+
+
 def _base() -> Path:
-    base = Path("/tmp") / f"simshard-{os.getuid()}"  # noqa: S108 - checked below
-    base.mkdir(mode=0o700, exist_ok=True)
+    given = os.environ.get(RUN_DIR_VARIABLE)
+    base = Path(given).absolute() / str(os.getuid()) if given else Path("/tmp") / f"simshard-{os.getuid()}"  # noqa: S108 - checked below
+    try:
+        base.mkdir(mode=0o700, parents=bool(given), exist_ok=True)
+    except OSError as error:
+        raise SimshardError(_no_folder(base, error)) from error
     status = base.lstat()
     if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) != 0o700 or not stat.S_ISDIR(status.st_mode):
         raise SimshardError(f"{base}: not a folder of mode 700 of this user; remove it")

@@ -120,11 +120,15 @@ def bearer(api_key: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address or host name."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def check_bind(host: str, api_key: str | None) -> None:
     """Refuse to listen beyond this machine without an API key. Raises InvalidSetting."""
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    if not loopback and not api_key:
+    if not is_loopback(host) and not api_key:
         raise InvalidSetting(f"host {host}: reachable from other machines; set {API_KEY_VARIABLE}, or bind 127.0.0.1")

@@ -7,6 +7,7 @@ import pytest
 
 from tests.builder import random_matrix, write_store
 from tests.server import Server, folders, stop_all
+from tests.support.hosts import Hosts, cannot
 
 ITEMS = 120
 MATRICES = [random_matrix(seed, ITEMS, density=0.9, negative=True) for seed in range(3)]
@@ -33,3 +34,13 @@ def cluster(tmp_path_factory):
     (folder,) = folders() - before
     yield SimpleNamespace(server=server, store=store, folder=folder)
     stop_all(server)
+
+
+@pytest.fixture(scope="session")
+def hosts(tmp_path_factory):
+    """Three hosts out of network namespaces, set up once a run."""
+    if reason := cannot():
+        skip_unless_ci(reason)
+    made = Hosts(tmp_path_factory.mktemp("bench"))
+    yield made
+    made.close()
