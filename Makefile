@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 BENCH_INSTALLED := .venv/.bench-installed
 PACKAGES := cli ingest serve shards
 
-.PHONY: demo test lint web bench lock wheel clean
+.PHONY: demo test lint web bench lock wheel wheelhouse cluster-test clean
 
 demo: $(INSTALLED)
 	$(BIN)/simshard demo
@@ -45,9 +45,22 @@ lock: $(INSTALLED)
 	  --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --extra bench --constraint requirements.lock --generate-hashes \
 	  --no-header --no-emit-index-url --no-emit-find-links --quiet --output-file benchmarks/requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --universal --python-version 3.11 --constraint requirements.lock --generate-hashes \
+	  --no-header --no-emit-index-url --no-emit-find-links --quiet --output-file deploy/requirements.lock pyproject.toml
 
 wheel: $(INSTALLED)
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
 
+# All that `pip install --no-index --find-links wheelhouse simshard` needs, for machines without internet: see cluster.yaml.
+wheelhouse: $(INSTALLED)
+	rm -rf wheelhouse build/lib
+	$(BIN)/python -m pip download --quiet --require-hashes --only-binary :all: --dest wheelhouse \
+	  --requirement deploy/requirements.lock
+	$(BIN)/python -m build --wheel --no-isolation --outdir wheelhouse
+
+# docs/deploy.md on three hosts out of network namespaces: needs root, iproute2, openssh-server and rsync.
+cluster-test: wheelhouse
+	$(BIN)/python -m tests.support.cluster_run $(if $(PREPARED),--prepared,--runs 5)
+
 clean:
-	rm -rf .venv build dist *.egg-info serve/web/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build dist wheelhouse *.egg-info serve/web/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

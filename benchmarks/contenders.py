@@ -28,6 +28,7 @@ _RAY_KINDS = {
     "ray::Supervisor": "supervisor",
     "haproxy -": "haproxy",
     "redis-server": "redis-server",
+    "valkey-server": "redis-server",
 }
 
 

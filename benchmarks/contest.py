@@ -109,8 +109,8 @@ def versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "not installed"
-    binary = find_server()
-    commands = {"redis-server": [binary, "--version"] if binary else None, "wrk": ["wrk", "--version"]}
+    binary = find_server().binary
+    commands = {"redis-server": [binary.path, "--version"] if binary else None, "wrk": ["wrk", "--version"]}
     for name, command in commands.items():
         told = "not installed"
         if command is not None:  # wrk tells its version and fails

@@ -169,7 +169,14 @@ class Server:
                 title = " ".join(process.cmdline())
             except psutil.Error:  # gone meanwhile
                 continue
-            kinds = ("ray::ShardActor", "ray::ServeReplica", "ray::Supervisor", "redis-server", "haproxy -")
+            kinds = (
+                "ray::ShardActor",
+                "ray::ServeReplica",
+                "ray::Supervisor",
+                "redis-server",
+                "valkey-server",
+                "haproxy -",
+            )
             name = next((kind.strip(" -") for kind in kinds if kind in title), "ray itself")
             if process.pid == root.pid:
                 name = "simshard serve"

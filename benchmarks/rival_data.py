@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -58,13 +57,13 @@ class RedisData:
     def __init__(self, folder: Path, items: int, pool: list[int]) -> None:
         import redis
 
-        binary = find_server()
+        binary = find_server().binary
         if binary is None:
             raise SystemExit("redis-server is needed for this benchmark (on Debian: apt-get install redis-server)")
         home = folder / "r"
         home.mkdir(mode=0o700)
-        self.server = RedisServer(binary, home, _MEMORY)
-        self.version = subprocess.run([binary, "--version"], check=True, capture_output=True, text=True).stdout.strip()
+        self.server = RedisServer(binary.path, home, _MEMORY)
+        self.version = f"{binary.name} {binary.version}"
         try:
             client = redis.Redis(unix_socket_path=self.server.url.removeprefix("unix://"))
             client.config_set("maxmemory-policy", "noeviction")  # it is a store here; a full one must be told

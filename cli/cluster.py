@@ -76,6 +76,8 @@ def _check_schema(file: Path, config: dict[str, Any]) -> None:
         fail(f"{file}: {f'{place}: ' if place else ''}{reason}")
     except (SystemExit, click.ClickException) as error:
         fail(f"{file}: {' '.join(told.getvalue().split()) or error}")
+    except (KeyError, TypeError, AttributeError) as error:  # it reads some members before it checks the schema
+        fail(f"{file}: the launcher cannot read it ({type(error).__name__}: {error})")
 
 
 def _copied(config: dict[str, Any]) -> list[str]:

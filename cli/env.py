@@ -13,14 +13,17 @@ from simshard.cli.output import reported_errors
 _PORTS = (
     "--node-manager-port=6380 --object-manager-port=6381 --runtime-env-agent-port=6382 --metrics-export-port=6383 "
     "--dashboard-agent-listen-port=6384 --dashboard-agent-grpc-port=6385 "
-    "--min-worker-port=10002 --max-worker-port=19999"
+    "--min-worker-port=10002 --max-worker-port=19999 --include-log-monitor=false"
 )
 _STARTS = {
     "head_start_ray_commands": (
         f"RAY_enable_autoscaler_v2=0 ray start --head --node-ip-address=<HEAD_ADDRESS> --port=6379 {_PORTS} "
         "--include-dashboard=false --labels=simshard.role=head --autoscaling-config=~/ray_bootstrap_config.yaml"
     ),
-    "worker_start_ray_commands": f"ray start --address=$RAY_HEAD_IP:6379 {_PORTS} --labels=simshard.role=worker",
+    "worker_start_ray_commands": (
+        f"RAY_gcs_rpc_server_reconnect_timeout_s=20 ray start --address=$RAY_HEAD_IP:6379 {_PORTS} "
+        "--labels=simshard.role=worker"
+    ),
 }
 
 
@@ -62,7 +65,7 @@ def env(
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     if yaml:
         for name, start in _STARTS.items():
-            typer.echo(f"{name}:\n  - ray stop\n  - |\n    ulimit -Sn \"$(ulimit -Hn)\"")
+            typer.echo(f'{name}:\n  - ray stop\n  - |\n    ulimit -Sn "$(ulimit -Hn)"')
             typer.echo("".join(f"    {line}\n" for line in (*lines, start)), nl=False)
     else:
         typer.echo("\n".join(lines))

@@ -209,8 +209,9 @@ class _Run:
         return not any(thread.is_alive() for thread in threads)
 
     def _catch(self, handler: Any) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, handler)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last where the terminal is closed
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+                signal.signal(number, handler)
 
     def _interrupt(self, *_: Any) -> None:
         self._catch(signal.SIG_IGN)  # ending takes seconds; a second signal must not cut it short
@@ -218,28 +219,13 @@ class _Run:
 
     def _start(self) -> str:
         """Start what is needed; the line that tells of it."""
-        from dataclasses import replace
-
         from simshard.serve.cluster import address
         from simshard.serve.connection import Connection
         from simshard.serve.local import App
-        from simshard.serve.redis_server import RedisServer, find_server
 
-        cache = self.settings.redis and "redis"
-        if self.embedded:
-            binary = find_server()
-            if binary is None:
-                typer.echo("no redis-server here: the in-process cache serves alone", err=True)
-            else:
-                try:
-                    server = RedisServer(binary, self.folder.path)
-                    self.closers.append(server.stop)
-                    self.settings = replace(self.settings, redis=server.url)
-                    cache = "embedded redis"
-                except OSError as error:
-                    typer.echo(f"the in-process cache serves alone: {error}", err=True)
         cluster = self._cluster()
         self.closers.append(cluster.close)
+        cache = self._redis(cluster.nodes) if self.embedded else self.settings.redis and "redis"
         self._catch(self._interrupt)  # Ray put its own in place
         app = App(self.settings, *self.where, cluster)
         self.closers.append(app.close)
@@ -249,6 +235,32 @@ class _Run:
             f"{app.url}  snapshot {health['snapshot']}  {health['items']:,} items  {health['pairs']:,} pairs  "
             f"{len(health['shards'])} shards  cache memory{f' + {cache}' if cache else ''}  ray {address()}"
         )
+
+    def _redis(self, nodes: int) -> str | None:
+        """Start a shared cache of our own; what it is, or None where there is none, which one line tells."""
+        from dataclasses import replace
+
+        from simshard.serve.redis_server import RedisServer, find_server
+
+        if nodes > 1:
+            typer.echo(
+                "simshard: each replica has a cache of its own alone: --redis URL names one for a cluster", err=True
+            )
+            return None
+        found = find_server()
+        for line in found.passed_over:
+            typer.echo(f"simshard: {line}", err=True)
+        if found.binary is None:
+            typer.echo("simshard: no valkey-server or redis-server here: the in-process cache serves alone", err=True)
+            return None
+        try:
+            server = RedisServer(found.binary.path, self.folder.path)
+        except OSError as error:
+            typer.echo(f"simshard: the in-process cache serves alone: {error}", err=True)
+            return None
+        self.closers.append(server.stop)
+        self.settings = replace(self.settings, redis=server.url)
+        return f"embedded {found.binary.name} {found.binary.version}"
 
     def _cluster(self) -> Any:
         """Ray, started here or joined; what is odd about it is told."""

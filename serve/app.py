@@ -27,6 +27,7 @@ from simshard.serve.settings import (
     API_KEY_VARIABLE,
     InvalidSetting,
     Settings,
+    check_bind,
     is_loopback,
     settings_from,
 )
@@ -50,6 +51,9 @@ class Ingress:
 
     async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Ray awaits it
         _listen_where_ray_does()
+        api_key = settings.api_key or os.environ.get(API_KEY_VARIABLE)
+        if not api_key:
+            await asyncio.to_thread(_check_private)
         self._settings = settings
         self._node = ray.get_runtime_context().get_node_id()
         self._store = Store(settings.store)
@@ -71,7 +75,7 @@ class Ingress:
         self._gate = build_api(
             self._service,
             self._store,
-            settings.api_key or os.environ.get(API_KEY_VARIABLE),
+            api_key,
             self._health,
             settings.admin_key or os.environ.get(ADMIN_KEY_VARIABLE),
         )
@@ -181,6 +185,15 @@ def _listen_where_ray_does() -> None:
     if is_loopback(ray.util.get_node_ip_address()) and hasattr(replica, "add_port_to_grpc_server"):
         add_port = replica.add_port_to_grpc_server
         replica.add_port_to_grpc_server = lambda server, address: add_port(server, address.replace("[::]", "127.0.0.1"))
+
+
+def _check_private() -> None:
+    """Raise InvalidSetting where Serve lets other machines ask this replica, which has no API key."""
+    from ray.serve.context import _get_global_client  # there is no public way to ask how Serve listens
+
+    host = _get_global_client().http_config.host
+    if host is not None:
+        check_bind(host, None)
 
 
 def application(settings: Settings, nodes: int = 1) -> serve.Application:

@@ -109,10 +109,10 @@ def _use_token() -> None:
 
 def _apply() -> None:
     """Let a Ray that was imported before see the variables that it reads at import; it has no public way to."""
+    import ray
     from ray._private import ray_constants
-    from ray._raylet import AuthenticationTokenLoader, Config
 
     if LOOPBACK_VARIABLE in os.environ:
         ray_constants.ENABLE_RAY_CLUSTER = os.environ[LOOPBACK_VARIABLE] != "0"
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
+    ray._raylet.Config.initialize("")
+    ray._raylet.AuthenticationTokenLoader.instance().reset_cache()

@@ -23,6 +23,7 @@ HAPROXY_FOLDER = "h"  # short: its sockets' paths have a limit
 _RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "PYTHONUTF8": "1",  # Ray writes files with arrows in them in whatever encoding the locale has
     AUTH_VARIABLE: "token",
     "RAY_worker_niceness": "0",  # as the command itself; with 15, as Ray has it, a busy machine starves actors
     "RAY_SERVE_LOG_TO_STDERR": "0",

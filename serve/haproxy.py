@@ -69,6 +69,8 @@ def variables(folder: Path, path: str) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "m.sock"),
+        # Where nobody reads a line for each request; Ray's own target is a UDP socket, which is open to every network.
+        "RAY_SERVE_HAPROXY_LOG_TARGET": str(folder / "log.sock"),
         BINARY_VARIABLE: _binary(),
     }
 
@@ -122,7 +124,8 @@ def main() -> None:
     for argument in sys.argv[1:]:
         if argument.endswith(".cfg"):
             path = Path(argument)
-            path.write_text(corrected(path.read_text(), os.environ.get(HOST_VARIABLE)))
+            text = corrected(path.read_text(encoding="utf-8"), os.environ.get(HOST_VARIABLE))
+            path.write_text(text, encoding="utf-8")
     _end_with_parent()
     binary = os.environ[BINARY_VARIABLE]
     os.execv(binary, [binary, *sys.argv[1:]])  # noqa: S606 - Ray names the arguments

@@ -55,9 +55,10 @@ class App:
         # Asked past any proxy: this machine needs none to reach itself.
         self._http = httpx.Client(base_url=_url(_ANY.get(host, host), port, route_prefix), trust_env=False)
         self._nodes = min(settings.replicas, cluster.nodes)
+        self._serve_is_ours = True
         if isinstance(cluster, JoinedCluster):
             _check_name(settings)
-            _make_listening(cluster.serve_host, port)
+            self._serve_is_ours = not _listens(cluster.serve_host, port)
         self.supervisor = get_supervisor(settings.name, settings.store, settings.keep_open, settings.named_filters())
         try:
             options = http_options(cluster.serve_host, port)
@@ -135,6 +136,9 @@ class App:
             ray.get(self.supervisor.end.remote(), timeout=5)
         with suppress(Exception):
             ray.kill(self.supervisor, no_restart=True)
+        with suppress(Exception):
+            if self._serve_is_ours and not serve.status().applications:
+                serve.shutdown()
 
 
 def _url(host: str, port: int, route_prefix: str) -> str:
@@ -157,8 +161,8 @@ def _check_name(settings: Settings) -> None:
         raise SimshardError(f"application {settings.name} of this cluster serves {served}; choose another --name")
 
 
-def _make_listening(host: str, port: int) -> None:
-    """Make sure that Serve can listen so: it has one address for all applications of a cluster.
+def _listens(host: str, port: int) -> bool:
+    """Whether Serve runs in this cluster, and listens so: it has one address for all applications.
 
     Where it listens elsewhere, it is ended if it has no application, to be started anew. Raises SimshardError.
     """
@@ -167,14 +171,14 @@ def _make_listening(host: str, port: int) -> None:
     from ray.serve.context import _get_global_client  # there is no public way to ask how Serve listens
 
     if _CONTROLLER not in ray.util.list_named_actors(all_namespaces=True):
-        return
+        return False
     running = _get_global_client().http_config
     if (running.host, running.port) == (host, port):
-        return
+        return True
     applications = serve.status().applications
     if not applications:
         serve.shutdown()
-        return
+        return False
     where = "127.0.0.1" if running.host == REPLICAS_ONLY else running.host
     raise SimshardError(
         f"Serve listens on {where}, port {running.port}, in this cluster, for all its applications "

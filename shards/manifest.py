@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import re
+import secrets
 from bisect import bisect_right
 from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -233,3 +235,14 @@ class HashedFile:
     def info(self) -> FileInfo:
         """Name, size and checksum of what was written."""
         return FileInfo(self.path.name, self._bytes, self._digest.hexdigest())
+
+
+def name_after(now: datetime, latest: str | None) -> str:
+    """A name for a snapshot of this time, or of the microsecond after the latest one if the clock was set back.
+
+    Names are in the order of time: seconds, microseconds, then a random digit.
+    """
+    if latest is not None:
+        second = datetime.strptime(latest[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        now = max(now, second + timedelta(microseconds=int(latest[17:22], 16) + 1))
+    return f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond:05x}{secrets.token_hex(1)[0]}"

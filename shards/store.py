@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from pathlib import Path
 import orjson
 
 from simshard.shards.errors import CorruptFile, SimshardError, SnapshotNotFound, StoreError
-from simshard.shards.manifest import MANIFEST, NAME, Manifest, read_manifest, verify_file
+from simshard.shards.manifest import MANIFEST, NAME, Manifest, name_after, read_manifest, verify_file
 
 CURRENT = "current.json"
 KEPT_PREVIOUS = 20
@@ -58,10 +57,11 @@ class Staging:
 
 
 class Store:
-    """A store on a local or shared file system."""
+    """A store on a local or shared file system. clock: the time, which names of snapshots begin with."""
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.root = Path(root)
+        self._clock = clock
         self.snapshots = self.root / "snapshots"
         self.staging = self.root / "staging"
 
@@ -76,8 +76,7 @@ class Store:
         self.clean()
         lock = None
         while lock is None:
-            now = datetime.now(UTC)  # names in the order of time: microseconds, then a random digit
-            name = f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond:05x}{secrets.token_hex(1)[0]}"
+            name = name_after(self._clock(), max(self.names(), default=None))
             folder = self.staging / name
             with suppress(FileExistsError):
                 folder.mkdir()

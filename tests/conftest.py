@@ -1,6 +1,8 @@
 """One Ray cluster for the whole session: `simshard serve` as a process, which other tests join."""
 
 import os
+import shutil
+import tempfile
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +13,16 @@ from tests.support.hosts import Hosts, cannot
 
 ITEMS = 120
 MATRICES = [random_matrix(seed, ITEMS, density=0.9, negative=True) for seed in range(3)]
+
+
+def pytest_configure(config):
+    """Keep the run folders of tests apart from those of a server that runs on this machine for somebody."""
+    config.run_dir = tempfile.mkdtemp(prefix="ss-", dir="/tmp")
+    os.environ["SIMSHARD_RUN_DIR"] = config.run_dir
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(config.run_dir, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items):

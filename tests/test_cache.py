@@ -13,10 +13,10 @@ from simshard.serve.redis_server import RedisServer, find_server
 @pytest.fixture
 def redis_server():
     """A real server; the folder is short, because a unix socket's path is."""
-    binary = find_server()
+    binary = find_server().binary
     assert binary is not None
     with tempfile.TemporaryDirectory(prefix="ss-", dir="/tmp") as folder:
-        server = RedisServer(binary, Path(folder))
+        server = RedisServer(binary.path, Path(folder))
         yield server
         server.stop()
 
@@ -176,6 +176,6 @@ def test_a_redis_server_that_cannot_listen_is_ended(tmp_path):
     folder = tmp_path / ("x" * 120)  # too long for the address of a unix socket
     folder.mkdir()
     with pytest.raises(OSError, match="too long"):
-        RedisServer(find_server(), folder)
+        RedisServer(find_server().binary.path, folder)
     with pytest.raises(OSError, match="did not start"):
         RedisServer("/bin/false", tmp_path)

@@ -201,6 +201,34 @@ def test_other_errors(status, title, kind):
         Client("http://test", transport=page).similar(1)
 
 
+@pytest.mark.parametrize(
+    ("url", "variables", "through"),
+    [
+        ("http://service.test:8000", {}, True),
+        ("http://service.test:8000", {"NO_PROXY": "service.test"}, False),
+        ("http://127.0.0.1:8000", {}, False),
+        ("http://localhost:8000", {}, False),
+        ("http://[::1]:8000", {}, False),
+    ],
+)
+def test_which_hosts_are_asked_through_a_proxy(monkeypatch, url, variables, through):
+    """A proxy of the environment is for other machines, and for those that NO_PROXY does not name."""
+    for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HTTP_PROXY": "http://proxy.test:3128", **variables}.items():
+        monkeypatch.setenv(name, value)
+    pools = []
+
+    def refuse(transport, request):
+        pools.append(type(transport._pool).__name__)
+        raise httpx.ConnectError("no network here", request=request)
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", refuse)
+    with Client(url) as client, pytest.raises(ServiceUnreachable):
+        client.similar(1)
+    assert [("Proxy" in pool) for pool in pools] == [through]
+
+
 def test_importing_it_brings_neither_ray_nor_the_server():
     program = "import sys, simshard.serve.client; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()

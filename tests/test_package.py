@@ -14,7 +14,9 @@ def test_the_wheel_installs_into_an_empty_venv(tmp_path):
     shutil.copytree(
         ROOT,
         source,
-        ignore=shutil.ignore_patterns(".*", "build", "demo-store", "*.egg-info", "__pycache__", "node_modules"),
+        ignore=shutil.ignore_patterns(
+            ".*", "build", "demo-store", "wheelhouse", "*.egg-info", "__pycache__", "node_modules"
+        ),
     )
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)]
     subprocess.run(build, check=True, capture_output=True)

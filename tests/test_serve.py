@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
+from simshard.serve.redis_server import find_server
 from simshard.serve.run_folder import free_port
 from tests import oracle
 from tests.builder import write_store
@@ -131,7 +132,9 @@ def serving(url):
 
 
 def test_the_line_tells_what_is_served(main, stores):
-    for word in (stores[0].resolve(), "120 items", "3 shards", "embedded redis", f"127.0.0.1:{main.port}"):
+    _, name, version = find_server().binary
+    embedded = f"cache memory + embedded {name} {version} "
+    for word in (stores[0].resolve(), "120 items", "3 shards", embedded, f"127.0.0.1:{main.port}"):
         assert word in main.line
 
 
@@ -246,7 +249,7 @@ def test_a_snapshot_that_fails_to_open_leaves_the_old_one_serving(main, stores):
 
 def test_redis_killed_under_load_fails_no_request(servers, stores):
     main, _, folder = servers
-    (redis,) = running(folder, "redis")
+    (redis,) = running(folder, Path(find_server().binary.path).name)
     with Load(main.url, seed=4) as load:
         time.sleep(0.5)
         redis.kill()

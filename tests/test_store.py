@@ -1,5 +1,6 @@
 import json
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -160,3 +161,22 @@ def test_what_is_staged_is_gone_after_an_error_and_readers_never_saw_it(store):
         build()
     assert store.names() == names
     assert list(store.staging.iterdir()) == []
+
+
+def test_a_clock_that_jumps_back(tmp_path):
+    """Names tell the order in which snapshots were staged, whatever the clock does."""
+    start = datetime(2026, 3, 1, 12, 30, 59, 999_999, tzinfo=UTC)
+    steps = (0, 1, -3600, -86_400, 0, 7200, -1)
+    names = []
+    for seconds in steps:
+        store = Store(tmp_path, clock=lambda seconds=seconds: start + timedelta(seconds=seconds))
+        with store.stage() as staging:
+            names.append(staging.name)
+            (store.snapshots / staging.name).mkdir()
+    assert names == sorted(names) == store.names()
+    assert len(set(names)) == len(steps)
+    assert [name[:16] for name in (names[0], names[1], names[2])] == [
+        "20260301T123059Z",
+        "20260301T123100Z",
+        "20260301T123101Z",
+    ]
