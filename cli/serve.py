@@ -19,7 +19,7 @@ from simshard.cli.output import fail, size_option
 if TYPE_CHECKING:
     from simshard.serve.settings import Settings
 
-_END_TIMEOUT = 7.0
+_END_TIMEOUT = 8.5
 _FLAGS = {"cache_bytes": "cache"}  # settings whose flag has another name
 
 

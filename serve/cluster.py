@@ -16,7 +16,7 @@ from simshard.serve.nodes import check_guarded, check_seen, check_versions, look
 
 _OBJECT_STORE = 128 << 20  # actor answers pass through it; the matrix does not
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Ray keeps its object store
-_FINISH = 4.0  # seconds for answers in flight, when everything ends
+_FINISH = 5.0  # seconds for answers in flight, when everything ends
 
 
 class OwnCluster:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import orjson
 
-from simshard.serve.environment import AUTH_VARIABLE, LOOPBACK_VARIABLE, token_file
+from simshard.serve.environment import AUTH_VARIABLE, LOOPBACK_VARIABLE, past_proxies, token_file
 from simshard.serve.run_folder import running_folders
 from simshard.shards.errors import SimshardError
 
@@ -75,6 +75,7 @@ def join(address: str | None, app: str | None = None) -> None:
     does not send of its own accord. None at all: Ray looks for one on this machine. Raises SimshardError.
     """
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
+    os.environ.update(past_proxies())
     address = address or os.environ.get("RAY_ADDRESS") or "auto"
     running = [each for each in connections() if each.address == address or (address == "auto" and each.app == app)]
     if address == "auto" and len(running) > 1:

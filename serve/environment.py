@@ -39,6 +39,7 @@ _FIXED_PORTS = {
     "RAY_SERVE_HAPROXY_STATS_PORT": "8404",
     "RAY_SERVE_HAPROXY_METRICS_PORT": "9101",
 }
+_HERE = ("localhost", "127.0.0.1", "::1", "169.254.169.254", "metadata.google.internal")
 _KEPT = ("RAY_BACKEND_LOG_LEVEL", "RAY_SERVE_HAPROXY_BINARY_PATH")
 
 # What it costs where a node lacks a variable; others of `of_node` cost nothing that is worth a line.
@@ -73,7 +74,7 @@ def of_own_cluster(folder: Path, host: str) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
     }
-    return variables | _proxy(folder) | {haproxy.HOST_VARIABLE: host}
+    return variables | past_proxies() | _front_end(folder) | {haproxy.HOST_VARIABLE: host}
 
 
 def of_job(variables: Mapping[str, str]) -> dict[str, str]:
@@ -88,10 +89,22 @@ def of_node() -> dict[str, str]:
 
     Makes the folder of its HAProxy. Raises SimshardError where that cannot be made.
     """
-    return _RAY | {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1"} | _FIXED_PORTS | _proxy(private_folder())
+    draining = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1"}
+    return _RAY | draining | _FIXED_PORTS | past_proxies() | _front_end(private_folder())
 
 
-def _proxy(folder: Path) -> dict[str, str]:
+def past_proxies() -> dict[str, str]:
+    """The variables by which Ray's processes reach this machine itself past a proxy that the environment names.
+
+    Ray's calls for metrics go through gRPC, which would ask the proxy; and Ray asks where it runs, of its cloud.
+    """
+    named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    hosts = [host for host in named.split(",") if host]
+    value = ",".join([*hosts, *(host for host in _HERE if host not in hosts)])
+    return {"no_proxy": value, "NO_PROXY": value}
+
+
+def _front_end(folder: Path) -> dict[str, str]:
     program = haproxy.program()
     if program is None:
         return {}

@@ -52,8 +52,7 @@ class App:
         self._cluster = cluster
         self._api_key = settings.api_key
         self.url = _url(host, port, route_prefix)
-        # Asked past any proxy: this machine needs none to reach itself.
-        self._http = httpx.Client(base_url=_url(_ANY.get(host, host), port, route_prefix), trust_env=False)
+        self._asked_at = _url(_ANY.get(host, host), port, route_prefix)
         self._nodes = min(settings.replicas, cluster.nodes)
         self._serve_is_ours = True
         if isinstance(cluster, JoinedCluster):
@@ -107,7 +106,7 @@ class App:
         while time.monotonic() < deadline:
             status = self._deployed(serve)
             try:
-                answer = self._http.get("readyz", timeout=5)
+                answer = self._get("readyz", timeout=5)
                 proxies = [str(each.value) for each in serve.status().proxies.values()]
                 if answer.status_code == 200 and status == "RUNNING" and proxies.count("HEALTHY") >= self._nodes:
                     return
@@ -119,9 +118,12 @@ class App:
 
     def health(self) -> dict[str, Any]:
         """The body of /healthz."""
-        answer = self._http.get("healthz", headers=bearer(self._api_key), timeout=10)
-        body: dict[str, Any] = answer.json()
+        body: dict[str, Any] = self._get("healthz", headers=bearer(self._api_key), timeout=10).json()
         return body
+
+    def _get(self, path: str, **options: Any) -> httpx.Response:
+        """Ask past any proxy, which would not find this machine, over a connection that HAProxy need not wait for."""
+        return httpx.get(f"{self._asked_at}/{path}", trust_env=False, **options)
 
     def close(self) -> None:
         """End the application and its actors, once the answers in flight are sent."""
@@ -129,9 +131,8 @@ class App:
         from ray import serve
 
         self._cluster.finish_answers()
-        self._http.close()
         with suppress(Exception):
-            serve.delete(self.name, _blocking=isinstance(self._cluster, JoinedCluster))
+            serve.delete(self.name)  # a replica finishes what it is at
         with suppress(Exception):
             ray.get(self.supervisor.end.remote(), timeout=5)
         with suppress(Exception):

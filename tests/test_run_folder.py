@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from simshard.serve.connection import Connection, connections, find
-from simshard.serve.environment import foreign, of_own_cluster, token_file, write_token
+from simshard.serve.environment import foreign, of_own_cluster, past_proxies, token_file, write_token
 from simshard.serve.run_folder import RunFolder, clean_leftovers, private_folder, running_folders
 from simshard.shards.errors import SimshardError
 
@@ -111,6 +111,21 @@ def test_the_users_token_is_made_once_and_for_the_user_alone(tmp_path, monkeypat
     monkeypatch.setenv("HOME", "/dev/null")
     with pytest.raises(SimshardError, match=r"the token cannot be written .*; set RAY_AUTH_TOKEN_PATH"):
         write_token()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "localhost,127.0.0.1,::1,"),
+        ("example.com,127.0.0.1", "example.com,127.0.0.1,localhost,::1,"),
+        ("*", "*,localhost,127.0.0.1,::1,"),
+    ],
+)
+def test_hosts_that_need_no_proxy_stay_and_this_machine_is_added(monkeypatch, before, after):
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", before)
+    after += "169.254.169.254,metadata.google.internal"
+    assert past_proxies() == {"no_proxy": after, "NO_PROXY": after}
 
 
 def test_variables_of_another_cluster_are_known(monkeypatch):
