@@ -52,11 +52,14 @@ wheel: $(INSTALLED)
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
 
 # All that `pip install --no-index --find-links wheelhouse simshard` needs, for machines without internet: see cluster.yaml.
-wheelhouse: $(INSTALLED)
+wheelhouse: wheelhouse/.made
+
+wheelhouse/.made: $(INSTALLED) deploy/requirements.lock $(shell git ls-files $(PACKAGES) examples 2>/dev/null)
 	rm -rf wheelhouse build/lib
 	$(BIN)/python -m pip download --quiet --require-hashes --only-binary :all: --dest wheelhouse \
 	  --requirement deploy/requirements.lock
-	$(BIN)/python -m build --wheel --no-isolation --outdir wheelhouse
+	$(BIN)/python -m build --wheel --no-isolation --outdir wheelhouse > build/wheel.log 2>&1 || { cat build/wheel.log >&2; exit 1; }
+	@touch $@
 
 # docs/deploy.md on three hosts out of network namespaces: needs root, iproute2, openssh-server and rsync.
 cluster-test: wheelhouse

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from simshard.cli.output import reported_errors, run_build
-from simshard.cli.serve import run_server
+from simshard.cli.serve import Where, run_server
 
 
 def demo(
@@ -36,4 +36,4 @@ def demo(
         f"  curl '{url}/v1/score?a=naruto&b=boruto'\n"
         f"API documentation: {url}/docs   End with Ctrl-C."
     )
-    run_server(Settings(store=str(store.root)), "127.0.0.1", port, hint=hint)
+    run_server(Settings(store=str(store.root)), Where("127.0.0.1", port), hint)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -106,19 +107,22 @@ def serve(
         checked = settings_from(values)
     except InvalidSetting as error:
         fail(str(error), code=2)
-    run_server(checked, host, port, route_prefix, address, embedded, trust_network)
+    run_server(checked, Where(host, port, route_prefix, address, trust_network, embedded))
 
 
-def run_server(
-    settings: Settings,
-    host: str,
-    port: int,
-    route_prefix: str = "/",
-    address: str | None = None,
-    embedded: bool = True,
-    trusted: bool = False,
-    hint: str = "",
-) -> None:
+@dataclass(frozen=True)
+class Where:
+    """Where a server runs and answers. address: of a Ray cluster to join; embedded: with a shared cache of its own."""
+
+    host: str
+    port: int
+    route_prefix: str = "/"
+    address: str | None = None
+    trusted: bool = False
+    embedded: bool = True
+
+
+def run_server(settings: Settings, where: Where, hint: str = "") -> None:
     """Start everything, print the line that tells of it and the hint, wait for a signal, end everything."""
     import psutil
 
@@ -134,35 +138,23 @@ def run_server(
         manifest = store.manifest()  # a store with nothing to serve is told before anything starts
         if settings.image is not None:
             check_image(Items(store.snapshots / manifest.name), settings.image)
-        if address is None:
+        if where.address is None:
             ended = clean_leftovers()
             if ended:
                 typer.echo(f"ended what an earlier run left: processes {', '.join(map(str, ended))}", err=True)
-            check_port(host, port)
+            check_port(where.host, where.port)
             files = [store.snapshots / manifest.name / info.file for info in manifest.files]
             most = psutil.virtual_memory().available // 2
             threading.Thread(target=read_ahead, args=(files, most), daemon=True).start()  # while Ray starts
         folder = RunFolder()
     except SimshardError as error:
         fail(str(error))
-    _Run(settings, folder, host, port, route_prefix, address, embedded, trusted).run(hint)
+    _Run(settings, folder, where).run(hint)
 
 
 class _Run:
-    def __init__(
-        self,
-        settings: Any,
-        folder: Any,
-        host: str,
-        port: int,
-        route_prefix: str,
-        address: str | None,
-        embedded: bool,
-        trusted: bool,
-    ) -> None:
-        self.settings, self.folder, self.address = settings, folder, address
-        self.embedded, self.trusted = embedded, trusted
-        self.where = (host, port, route_prefix)
+    def __init__(self, settings: Any, folder: Any, where: Where) -> None:
+        self.settings, self.folder, self.where = settings, folder, where
         self.closers: list[Any] = []
         self.stop = threading.Event()
 
@@ -225,9 +217,9 @@ class _Run:
 
         cluster = self._cluster()
         self.closers.append(cluster.close)
-        cache = self._redis(cluster.nodes) if self.embedded else self.settings.redis and "redis"
+        cache = self._redis(cluster.nodes) if self.where.embedded else self.settings.redis and "redis"
         self._catch(self._interrupt)  # Ray put its own in place
-        app = App(self.settings, *self.where, cluster)
+        app = App(self.settings, self.where.host, self.where.port, self.where.route_prefix, cluster)
         self.closers.append(app.close)
         Connection(self.settings.name, app.url, address(), cluster.variables).write(self.folder.path)
         health = app.health()
@@ -266,13 +258,13 @@ class _Run:
         """Ray, started here or joined; what is odd about it is told."""
         from simshard.serve.cluster import JoinedCluster, OwnCluster
 
-        host = self.where[0]
-        if self.address is not None:
-            joined = JoinedCluster(self.address, host, Path(self.settings.store), self.settings.api_key, self.trusted)
+        where, store = self.where, Path(self.settings.store)
+        if where.address is not None:
+            joined = JoinedCluster(where.address, where.host, store, self.settings.api_key, where.trusted)
             for line in joined.lacking:
                 typer.echo(f"simshard: {line}", err=True)
             return joined
-        own = OwnCluster(self.folder.path, host)
+        own = OwnCluster(self.folder.path, where.host)
         if own.ignored:
             typer.echo(f"simshard: for another Ray cluster, so not used here: {', '.join(own.ignored)}", err=True)
         return own

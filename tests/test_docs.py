@@ -130,3 +130,15 @@ def test_the_examples_of_a_page(reader, page):
                 raise AssertionError(f"{page.name}, block {number}: {error}") from error
     if page.name in ("README.md", "queries.md"):
         assert reader.ran > 5
+
+
+def test_readme_and_deploy_say_the_same_commands_for_a_cluster():
+    found = {page.name: text for page, _, _, text in blocks() if text.startswith(MACHINES)}
+    assert found["README.md"] == found["deploy.md"]
+
+
+def test_every_test_that_a_page_names_is_there():
+    for page in PAGES:
+        for file, name in re.findall(r"`(test_\w+\.py)::(test_\w+)`", page.read_text(encoding="utf-8")):
+            text = (ROOT / "tests" / file).read_text(encoding="utf-8")
+            assert re.search(rf"def {name}\(", text), f"{page.name}: {file}::{name}"

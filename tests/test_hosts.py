@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -83,19 +84,16 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def cluster(hosts):
     """Ray on three hosts, started the plain way: `simshard env`, then `ray start`, on each."""
-    start_ray(hosts)
+    head, *others = hosts
+    shell(head, "simshard env --make-token")
+    for host in others:
+        shutil.copytree(head.folder / "home/.ray", host.folder / "home/.ray", dirs_exist_ok=True)
+    join_ray(head, f"--head --node-ip-address={head.address} --include-dashboard=false")
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda host: join_ray(host, f"--address={head.address}:6379"), others))
     yield hosts
     for host in hosts:
-        stop_ray(host)
-
-
-def start_ray(hosts):
-    shell(hosts[0], "simshard env --make-token")
-    for host in hosts:
-        if host is not hosts[0]:
-            shutil.copytree(hosts[0].folder / "home/.ray", host.folder / "home/.ray", dirs_exist_ok=True)
-        start = f"--head --node-ip-address={host.address} --include-dashboard=false" if host is hosts[0] else ""
-        join_ray(host, start or f"--address={hosts[0].address}:6379")
+        host.kill()
 
 
 def join_ray(host, start, variables='eval "$(simshard env)"'):
@@ -241,7 +239,7 @@ def test_nodes_with_another_version_or_without_the_environment_are_told(cluster,
 
 def test_a_cluster_without_tokens_is_refused_unless_the_network_is_trusted(hosts, store):
     host = hosts[1]
-    stop_ray(host)
+    host.kill()
     join_ray(
         host,
         f"--head --node-ip-address={host.address} --port=6400",
@@ -257,14 +255,13 @@ def test_a_cluster_without_tokens_is_refused_unless_the_network_is_trusted(hosts
         with Serving(host, *options, "--host", "0.0.0.0", "--trust-network", env={**KEY, **off}):
             check_answers(f"http://{host.address}:{PORT}")
     finally:
-        stop_ray(host)
+        host.kill()
 
 
-def test_nothing_is_left_on_the_hosts(hosts):
-    for host in hosts:
-        stop_ray(host)
-        left = [psutil.Process(pid).cmdline() for pid in host.pids()]
-        assert left == []
+def test_ray_stop_leaves_nothing_of_ours(cluster):
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(stop_ray, cluster))
+    assert [psutil.Process(pid).cmdline() for host in cluster for pid in host.pids()] == []
 
 
 def test_the_bench_says_why_it_cannot_be_made(monkeypatch):
