@@ -76,7 +76,7 @@ def join(address: str | None, app: str | None = None) -> None:
     """
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     os.environ.update(past_proxies())
-    address = address or os.environ.get("RAY_ADDRESS") or "auto"
+    address = (address or os.environ.get("RAY_ADDRESS") or "auto").replace("localhost:", "127.0.0.1:")
     running = [each for each in connections() if each.address == address or (address == "auto" and each.app == app)]
     if address == "auto" and len(running) > 1:
         assert app is not None
@@ -102,7 +102,7 @@ def _use_token() -> None:
     try:
         path = token_file()
         mode = path.stat().st_mode
-    except (OSError, RuntimeError):  # no file, or no home
+    except OSError:
         return
     if os.environ.setdefault(AUTH_VARIABLE, "token") == "token" and mode & (stat.S_IRGRP | stat.S_IROTH):
         Log.warning("simshard: others can read the token in %s and so run code as you: chmod 600 %s", path, path)

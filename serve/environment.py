@@ -48,6 +48,7 @@ COSTS = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "each request takes two hops between threads more",
     "RAY_worker_niceness": "actors starve there as soon as the machine is busy",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "on a busy machine its proxy is killed before it is ready",
+    "RAY_SERVE_HAPROXY_BINARY_PATH": "the statistics of its HAProxy are open to every network",
     "RAY_SERVE_HAPROXY_SOCKET_PATH": "every user of the machine may command its HAProxy",
 }
 
@@ -132,4 +133,4 @@ def write_token() -> Path:
 def token_file() -> Path:
     """Where Ray looks for the user's token."""
     given = os.environ.get(TOKEN_FILE_VARIABLE)
-    return Path(given) if given else Path.home() / ".ray" / "auth_token"
+    return Path(given or os.path.expanduser("~/.ray/auth_token"))  # which stays so for a user without a home

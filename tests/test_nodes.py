@@ -20,7 +20,7 @@ from simshard.shards.errors import SimshardError
 
 def node(number=1, **changes):
     """A node that was started as `simshard env` says."""
-    here = look([])
+    here = look([], [])
     known = {"address": f"10.0.0.{number}", "versions": here["versions"], "environment": of_node(), "sizes": {}}
     return Node(**{**known, **changes})
 
@@ -29,17 +29,17 @@ def test_a_node_says_what_it_is(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("four")
     monkeypatch.setenv("RAY_X", "1")
     monkeypatch.setenv("SIMSHARD_Y", "2")
-    told = look([str(tmp_path / "file"), str(tmp_path / "none")])
+    monkeypatch.setenv("SIMSHARD_API_KEY", "secret")
+    told = look([str(tmp_path / "file"), str(tmp_path / "none")], ["RAY_X", "SIMSHARD_Y", "RAY_Z"])
     assert told["sizes"] == {str(tmp_path / "file"): 4, str(tmp_path / "none"): None}
     assert told["versions"]["Python"] == platform.python_version()
     assert told["versions"]["simshard"] == metadata.version("simshard")
-    assert (told["environment"]["RAY_X"], told["environment"]["SIMSHARD_Y"]) == ("1", "2")
-    assert "PATH" not in told["environment"]
+    assert told["environment"] == {"RAY_X": "1", "SIMSHARD_Y": "2"}
 
 
 @pytest.mark.parametrize("name", ["Python", "Ray", "simshard"])
 def test_another_version_is_refused_by_node_and_version(name):
-    versions = look([])["versions"]
+    versions = look([], [])["versions"]
     check_versions([node(1), node(2)])
     with pytest.raises(
         SimshardError, match=rf"^node 10\.0\.0\.2 has {name} 0\.0\.1, this command {name} {versions[name]};"
