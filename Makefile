@@ -56,6 +56,7 @@ wheelhouse: wheelhouse/.made
 
 wheelhouse/.made: $(INSTALLED) deploy/requirements.lock $(shell git ls-files $(PACKAGES) examples 2>/dev/null)
 	rm -rf wheelhouse build/lib
+	mkdir -p build
 	$(BIN)/python -m pip download --quiet --require-hashes --only-binary :all: --dest wheelhouse \
 	  --requirement deploy/requirements.lock
 	$(BIN)/python -m build --wheel --no-isolation --outdir wheelhouse > build/wheel.log 2>&1 || { cat build/wheel.log >&2; exit 1; }
