@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -77,8 +79,10 @@ def compute(
             workers=workers,
             activate=not no_activate,
         )
+        if address is not None:  # tasks have working folders of their own
+            items = os.path.abspath(items)
         run_build(
-            Store(store),
+            Store(Path(store).absolute()),
             lambda opened, progress: build(items, opened, options, progress),
             address,
             json,

@@ -34,7 +34,9 @@ def env(
     ] = None,
     yaml: Annotated[
         bool,
-        typer.Option("--yaml", help="As the commands of a cluster.yaml that start Ray, with the variables in them."),
+        typer.Option(
+            "--yaml", help="As commands of a cluster.yaml that start Ray, for nodes on which all is where it is here."
+        ),
     ] = False,
     make_token: Annotated[
         bool, typer.Option("--make-token", help="Make the token of the cluster, ~/.ray/auth_token, if there is none.")
@@ -45,7 +47,8 @@ def env(
     With --app, those that a second job needs to join the cluster of a running application.
     """
     from simshard.serve.connection import find
-    from simshard.serve.environment import of_node, token_file, write_token
+    from simshard.serve.environment import HAPROXY_FOLDER, of_node, token_file, write_token
+    from simshard.serve.run_folder import private_folder
 
     if app is not None and (yaml or make_token):
         raise typer.BadParameter("--app is for a job that joins; --yaml and --make-token are for nodes")
@@ -64,8 +67,11 @@ def env(
                 )
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     if yaml:
+        # They stand for nodes where all is as here. Nobody else may make the folder of HAProxy first.
+        folders = [path for path in (private_folder().parent, private_folder(), private_folder() / HAPROXY_FOLDER)]
+        make = f"install -d -m 700 {shlex.join(map(str, folders))}"
         for name, start in _STARTS.items():
-            typer.echo(f'{name}:\n  - ray stop\n  - |\n    ulimit -Sn "$(ulimit -Hn)"')
-            typer.echo("".join(f"    {line}\n" for line in (*lines, start)), nl=False)
+            typer.echo(f'{name}:\n  - ray stop\n  - |\n    set -e\n    ulimit -Sn "$(ulimit -Hn)"')
+            typer.echo("".join(f"    {line}\n" for line in (make, *lines, start)), nl=False)
     else:
         typer.echo("\n".join(lines))

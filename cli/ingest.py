@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -75,9 +78,12 @@ def ingest(
         workers=workers,
         activate=not no_activate,
     )
+    if address is not None:  # tasks have working folders of their own
+        pairs = [path if path == "-" else os.path.abspath(path) for path in pairs]
+        options = replace(options, items=os.path.abspath(items) if items else None)
     with reported_errors():
         run_build(
-            Store(store),
+            Store(Path(store).absolute()),
             lambda opened, progress: build(pairs, opened, options, progress),
             address,
             json,

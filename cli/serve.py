@@ -20,7 +20,7 @@ from simshard.cli.output import fail, size_option
 if TYPE_CHECKING:
     from simshard.serve.settings import Settings
 
-_END_TIMEOUT = 8.5
+_END_TIMEOUT = 7.0
 _FLAGS = {"cache_bytes": "cache"}  # settings whose flag has another name
 
 
@@ -34,7 +34,10 @@ def serve(
     address: Annotated[str | None, typer.Option(help="Ray cluster to join (default: start one here).")] = None,
     trust_network: Annotated[
         bool,
-        typer.Option("--trust-network", help="Join a cluster without token authentication: others there run no code."),
+        typer.Option(
+            "--trust-network",
+            help="Join a cluster without token authentication: only where no other machine can reach it.",
+        ),
     ] = False,
     redis: Annotated[
         str, typer.Option(envvar="SIMSHARD_REDIS", help="Shared cache: embedded, off, or a URL.")
@@ -197,7 +200,7 @@ class _Run:
         for close in reversed(self.closers):
             threads.append(threading.Thread(target=close, daemon=True))
             threads[-1].start()
-            threads[-1].join(max(deadline - time.monotonic(), 0.5))
+            threads[-1].join(max(deadline - time.monotonic(), 0.3))
         return not any(thread.is_alive() for thread in threads)
 
     def _catch(self, handler: Any) -> None:
@@ -257,10 +260,12 @@ class _Run:
     def _cluster(self) -> Any:
         """Ray, started here or joined; what is odd about it is told."""
         from simshard.serve.cluster import JoinedCluster, OwnCluster
+        from simshard.shards.store import Store
 
-        where, store = self.where, Path(self.settings.store)
+        where, store = self.where, Store(self.settings.store)
         if where.address is not None:
-            joined = JoinedCluster(where.address, where.host, store, self.settings.api_key, where.trusted)
+            key = self.settings.api_key
+            joined = JoinedCluster(where.address, store, where.host, where.port, key, where.trusted)
             for line in joined.lacking:
                 typer.echo(f"simshard: {line}", err=True)
             return joined

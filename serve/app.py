@@ -19,6 +19,7 @@ from ray.serve.schema import LoggingConfig
 from simshard.serve.api import build_api
 from simshard.serve.asgi import Answer, call
 from simshard.serve.cache import Cache, Lru, RedisCache
+from simshard.serve.haproxy import HOST_VARIABLE
 from simshard.serve.health import describe_health
 from simshard.serve.router import Table, open_table, with_image
 from simshard.serve.service import Service
@@ -191,9 +192,14 @@ def _check_private() -> None:
     """Raise InvalidSetting where Serve lets other machines ask this replica, which has no API key."""
     from ray.serve.context import _get_global_client  # there is no public way to ask how Serve listens
 
-    host = _get_global_client().http_config.host
-    if host is not None:
-        check_bind(host, None)
+    for host in (_get_global_client().http_config.host, os.environ.get(HOST_VARIABLE)):
+        if host is not None:
+            check_bind(host, None)
+
+
+def replicas_of_a_node(replicas: int, nodes: int) -> int | None:
+    """At most so many replicas run on one node, so that they are spread; None for any number."""
+    return -(-replicas // nodes) if nodes > 1 else None
 
 
 def application(settings: Settings, nodes: int = 1) -> serve.Application:
@@ -202,7 +208,7 @@ def application(settings: Settings, nodes: int = 1) -> serve.Application:
         serve.ingress()(Ingress),
         name="ingress",
         num_replicas=settings.replicas,
-        max_replicas_per_node=-(-settings.replicas // nodes) if nodes > 1 else None,
+        max_replicas_per_node=replicas_of_a_node(settings.replicas, nodes),
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=256,
         max_queued_requests=1024,

@@ -12,10 +12,21 @@ from pathlib import Path
 from simshard.serve import haproxy
 from simshard.serve.connection import join
 from simshard.serve.environment import HAPROXY_FOLDER, foreign, of_job, of_own_cluster
-from simshard.serve.nodes import check_guarded, check_seen, check_versions, look_at_nodes, missing, serve_host
+from simshard.serve.nodes import (
+    check_guarded,
+    check_ports,
+    check_seen,
+    check_versions,
+    look_at_nodes,
+    missing,
+    serve_host,
+)
+from simshard.shards.manifest import MANIFEST
+from simshard.shards.store import Store
 
 _OBJECT_STORE = 128 << 20  # actor answers pass through it; the matrix does not
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Ray keeps its object store
+_CONTROLLER = {"name": "SERVE_CONTROLLER_ACTOR", "namespace": "serve"}  # as Ray Serve names it
 _FINISH = 5.0  # seconds for answers in flight, when everything ends
 
 
@@ -68,18 +79,21 @@ class OwnCluster:
 class JoinedCluster:
     """The cluster at `address`, joined, and left by `close`; `lacking` tells what its nodes lack, a sentence each.
 
-    Raises SimshardError where its nodes cannot serve the store, or would serve it to everybody.
+    trusted: whether the network is, as far as Ray itself goes. Raises SimshardError where the nodes cannot serve the
+    store at this host and port, or would serve it to everybody.
     """
 
-    def __init__(self, address: str, host: str, store: Path, api_key: str | None, trusted: bool) -> None:
+    def __init__(self, address: str, store: Store, host: str, port: int, api_key: str | None, trusted: bool) -> None:
         join(address)
         _quiet()
         self.variables: Mapping[str, str] = of_job(os.environ)
-        pointer = store / "current.json"
-        nodes = look_at_nodes([pointer])
+        manifest = store.snapshots / store.resolve() / MANIFEST
+        nodes = look_at_nodes([manifest], port)
         check_versions(nodes)
         check_guarded(nodes, api_key, trusted)
-        check_seen(nodes, pointer, f"the store {store}")
+        check_seen(nodes, manifest, f"the store {store.root}")
+        if not serve_runs():
+            check_ports(nodes, port)
         self.serve_host = serve_host(nodes, host)
         self.nodes = len(nodes)
         self.lacking = missing(nodes)
@@ -99,6 +113,13 @@ def address() -> str:
     import ray
 
     return str(ray.get_runtime_context().gcs_address)
+
+
+def serve_runs() -> bool:
+    """Whether Ray Serve runs in the cluster that this process is in."""
+    import ray
+
+    return _CONTROLLER in ray.util.list_named_actors(all_namespaces=True)
 
 
 def _quiet() -> None:

@@ -24,6 +24,7 @@ from simshard.shards.errors import SimshardError
 Log = logging.getLogger("simshard.connection")
 
 _FILE = "connection.json"
+_applied: list[str] = []  # variables that `join` has put into the environment
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,13 @@ def join(address: str | None, app: str | None = None) -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     os.environ.update(past_proxies())
     address = (address or os.environ.get("RAY_ADDRESS") or "auto").replace("localhost:", "127.0.0.1:")
-    running = [each for each in connections() if each.address == address or (address == "auto" and each.app == app)]
-    if address == "auto" and len(running) > 1:
-        assert app is not None
-        find(app)
+    for name in _applied:  # what an earlier cluster needed
+        os.environ.pop(name, None)
+    running = _running(address, app)
+    _applied[:] = running.variables if running else ()
     if running:
-        address = running[0].address
-        os.environ.update(running[0].variables)
+        address = running.address
+        os.environ.update(running.variables)
     else:
         _use_token()
     if "ray" in sys.modules:
@@ -92,9 +93,22 @@ def join(address: str | None, app: str | None = None) -> None:
 
     try:
         ray.init(address=address, namespace="simshard", log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = " ".join(str(error).split())
-        raise SimshardError(f"no Ray cluster to join at {address}: {reason}") from error
+        raise SimshardError(f"the Ray cluster at {address} cannot be joined: {reason}") from error
+
+
+def _running(address: str, app: str | None) -> Connection | None:
+    """The application of this user whose cluster is to be joined; None for a cluster of another kind."""
+    here = {each.address: each for each in connections()}
+    if address != "auto" or not here:
+        return here.get(address)
+    if app is not None:
+        return find(app)
+    from ray._private.services import find_gcs_addresses
+
+    found = find_gcs_addresses()  # what Ray would find, and not know how to join
+    return here.get(found.pop()) if len(found) == 1 else None
 
 
 def _use_token() -> None:
@@ -113,7 +127,7 @@ def _apply() -> None:
     import ray
     from ray._private import ray_constants
 
-    if LOOPBACK_VARIABLE in os.environ:
-        ray_constants.ENABLE_RAY_CLUSTER = os.environ[LOOPBACK_VARIABLE] != "0"
+    default = "0" if ray_constants.IS_WINDOWS_OR_OSX else "1"
+    ray_constants.ENABLE_RAY_CLUSTER = os.environ.get(LOOPBACK_VARIABLE, default) != "0"
     ray._raylet.Config.initialize("")
     ray._raylet.AuthenticationTokenLoader.instance().reset_cache()

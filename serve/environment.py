@@ -42,20 +42,23 @@ _FIXED_PORTS = {
 _HERE = ("localhost", "127.0.0.1", "::1", "169.254.169.254", "metadata.google.internal")
 _KEPT = ("RAY_BACKEND_LOG_LEVEL", "RAY_SERVE_HAPROXY_BINARY_PATH")
 
-# What it costs where a node lacks a variable; others of `of_node` cost nothing that is worth a line.
+# What a node must have, any value for None, and what it costs where it does not; the rest costs nothing worth a line.
 COSTS = {
-    "RAY_SERVE_ENABLE_HA_PROXY": "Ray's Python proxy answers there, at a tenth of the rate",
-    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "each request takes two hops between threads more",
-    "RAY_worker_niceness": "actors starve there as soon as the machine is busy",
-    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "on a busy machine its proxy is killed before it is ready",
-    "RAY_SERVE_HAPROXY_BINARY_PATH": "the statistics of its HAProxy are open to every network",
-    "RAY_SERVE_HAPROXY_SOCKET_PATH": "every user of the machine may command its HAProxy",
+    "RAY_SERVE_ENABLE_HA_PROXY": ("1", "Ray's Python proxy answers there, at a tenth of the rate"),
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": ("0", "each request takes two hops between threads more"),
+    "RAY_worker_niceness": ("0", "actors starve there as soon as the machine is busy"),
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": (None, "on a busy machine its proxy is killed before it is ready"),
+    "RAY_SERVE_HAPROXY_BINARY_PATH": (None, "the statistics of its HAProxy are open to every network"),
+    "RAY_SERVE_HAPROXY_SOCKET_PATH": (None, "every user of the machine may command its HAProxy"),
 }
 
 
 def foreign() -> list[str]:
     """The variables of this process that are meant for another Ray cluster, or that would change one of our own."""
-    return sorted(name for name in os.environ if name.startswith("RAY_") and name not in _KEPT)
+    kept = (
+        (*_KEPT, "RAY_CLIENT_MODE") if os.environ.get("RAY_CLIENT_MODE") == "0" else _KEPT
+    )  # which importing Ray sets
+    return sorted(name for name in os.environ if name.startswith("RAY_") and name not in kept)
 
 
 def of_own_cluster(folder: Path, host: str) -> dict[str, str]:
@@ -75,7 +78,8 @@ def of_own_cluster(folder: Path, host: str) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
     }
-    return variables | past_proxies() | _front_end(folder) | {haproxy.HOST_VARIABLE: host}
+    front_end = _front_end(folder)
+    return variables | past_proxies() | front_end | ({haproxy.HOST_VARIABLE: host} if front_end else {})
 
 
 def of_job(variables: Mapping[str, str]) -> dict[str, str]:

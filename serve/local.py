@@ -10,14 +10,14 @@ from contextlib import suppress
 from typing import Any
 
 import httpx
+import orjson
 
-from simshard.serve.cluster import JoinedCluster, OwnCluster
+from simshard.serve.cluster import JoinedCluster, OwnCluster, serve_runs
 from simshard.serve.haproxy import REPLICAS_ONLY
 from simshard.serve.settings import Settings, bearer
 from simshard.shards.errors import SimshardError
 
 _START_TIMEOUT = 600.0
-_CONTROLLER = {"name": "SERVE_CONTROLLER_ACTOR", "namespace": "serve"}  # as Ray Serve names it
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - how this machine asks what listens everywhere
 
 
@@ -45,7 +45,7 @@ class App:
         from ray import serve
         from ray.serve import RunTarget
 
-        from simshard.serve.app import application, http_options
+        from simshard.serve.app import application, http_options, replicas_of_a_node
         from simshard.serve.supervisor import get_supervisor
 
         self.name = settings.name
@@ -53,7 +53,8 @@ class App:
         self._api_key = settings.api_key
         self.url = _url(host, port, route_prefix)
         self._asked_at = _url(_ANY.get(host, host), port, route_prefix)
-        self._nodes = min(settings.replicas, cluster.nodes)
+        each = replicas_of_a_node(settings.replicas, cluster.nodes)
+        self._proxies = 1 if each is None else -(-settings.replicas // each)  # at least, once every replica has a node
         self._serve_is_ours = True
         if isinstance(cluster, JoinedCluster):
             _check_name(settings)
@@ -62,7 +63,7 @@ class App:
         try:
             options = http_options(cluster.serve_host, port)
             starting = _in_background(lambda: serve.start(proxy_location="EveryNode", http_options=options))
-            while not starting.done() and _CONTROLLER not in ray.util.list_named_actors(all_namespaces=True):
+            while not starting.done() and not serve_runs():
                 time.sleep(0.02)
             if starting.done():
                 starting.result()  # raises what that raised
@@ -72,7 +73,7 @@ class App:
             with suppress(TimeoutError):  # after 60 s, which Serve has no setting for: the proxy is on its way
                 starting.result()
             self._wait_open(ray, serve)
-            self._wait_ready(serve)
+            self._wait_ready(ray, serve)
         except BaseException:
             self.close()
             raise
@@ -99,18 +100,20 @@ class App:
             raise SimshardError(f"the application did not start: {found.message}")
         return "NOT_STARTED" if found is None else str(found.status.value)
 
-    def _wait_ready(self, serve: Any) -> None:
+    def _wait_ready(self, ray: Any, serve: Any) -> None:
         """Until every replica runs and the address answers. Raises SimshardError where that takes too long."""
         deadline = time.monotonic() + _START_TIMEOUT
         last = ""
         while time.monotonic() < deadline:
             status = self._deployed(serve)
             try:
-                answer = self._get("readyz", timeout=5)
-                proxies = [str(each.value) for each in serve.status().proxies.values()]
-                if answer.status_code == 200 and status == "RUNNING" and proxies.count("HEALTHY") >= self._nodes:
+                proxies = {node: str(each.value) for node, each in serve.status().proxies.items()}
+                self._answers_here = ray.get_runtime_context().get_node_id() in proxies
+                answered = not self._answers_here or self._get("readyz", timeout=5).status_code == 200
+                healthy = list(proxies.values()).count("HEALTHY")
+                if answered and status == "RUNNING" and healthy >= self._proxies:
                     return
-                last = f"{answer.text[:200]}; proxies of nodes: {', '.join(proxies)}"
+                last = f"front ends of nodes: {', '.join(proxies.values())}"
             except httpx.HTTPError as error:
                 last = str(error)
             time.sleep(0.05)
@@ -118,7 +121,14 @@ class App:
 
     def health(self) -> dict[str, Any]:
         """The body of /healthz."""
-        body: dict[str, Any] = self._get("healthz", headers=bearer(self._api_key), timeout=10).json()
+        from ray import serve
+
+        if self._answers_here:
+            answer = self._get("healthz", headers=bearer(self._api_key), timeout=10).content
+        else:  # this node has no replica, and so no front end
+            handle = serve.get_app_handle(self.name)
+            answer = handle.request.remote("GET", "/healthz", {}, b"").result(timeout_s=10)[2]
+        body: dict[str, Any] = orjson.loads(answer)
         return body
 
     def _get(self, path: str, **options: Any) -> httpx.Response:
@@ -167,11 +177,10 @@ def _listens(host: str, port: int) -> bool:
 
     Where it listens elsewhere, it is ended if it has no application, to be started anew. Raises SimshardError.
     """
-    import ray
     from ray import serve
     from ray.serve.context import _get_global_client  # there is no public way to ask how Serve listens
 
-    if _CONTROLLER not in ray.util.list_named_actors(all_namespaces=True):
+    if not serve_runs():
         return False
     running = _get_global_client().http_config
     if (running.host, running.port) == (host, port):

@@ -25,22 +25,25 @@ class Node:
     """What a node said of itself.
 
     versions: of Python, Ray and simshard, None for what is not installed; sizes: of the paths that were asked for, in
-    bytes, None for one that it does not see; environment: of `VARIABLES`, what Ray's processes there were started with.
+    bytes, None for one that it does not see; environment: of `VARIABLES`, what Ray's processes there were started with;
+    port_taken: why nobody can listen on the port that was asked for, None where it is free.
     """
 
     address: str
     versions: Mapping[str, str | None]
     environment: Mapping[str, str]
     sizes: Mapping[str, int | None]
+    port_taken: str | None = None
 
 
-def look(paths: Sequence[str], variables: Sequence[str]) -> dict[str, Any]:
+def look(paths: Sequence[str], variables: Sequence[str], port: int | None = None) -> dict[str, Any]:
     """What `Node` holds, of the node that this runs on. Runs where simshard may be missing: it needs nothing of it.
 
     Only the variables that are asked for leave the node: others may hold keys and tokens.
     """
     import os
     import platform
+    import socket
     from importlib import metadata
 
     versions: dict[str, str | None] = {"Python": platform.python_version()}
@@ -56,10 +59,18 @@ def look(paths: Sequence[str], variables: Sequence[str]) -> dict[str, Any]:
         except OSError:
             sizes[path] = None
     environment = {name: os.environ[name] for name in variables if name in os.environ}
-    return {"versions": versions, "environment": environment, "sizes": sizes}
+    taken = None
+    if port is not None:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("0.0.0.0", port))  # noqa: S104 - nothing is accepted
+            except OSError as error:
+                taken = error.strerror
+    return {"versions": versions, "environment": environment, "sizes": sizes, "port_taken": taken}
 
 
-def look_at_nodes(paths: Iterable[str | Path]) -> list[Node]:
+def look_at_nodes(paths: Iterable[str | Path], port: int | None = None) -> list[Node]:
     """Every node that is alive, ordered by address. Raises SimshardError for one that does not answer."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -71,7 +82,7 @@ def look_at_nodes(paths: Iterable[str | Path]) -> list[Node]:
         alive = [node for node in ray.nodes() if node["Alive"]]
         asked = {
             remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-                [str(path) for path in paths], VARIABLES
+                [str(path) for path in paths], VARIABLES, port
             ): node["NodeManagerAddress"]
             for node in alive
         }
@@ -115,6 +126,16 @@ def check_seen(nodes: Sequence[Node], path: str | Path, what: str) -> None:
         )
 
 
+def check_ports(nodes: Sequence[Node], port: int) -> None:
+    """Raise SimshardError, naming the node, where another program listens on the port."""
+    for node in nodes:
+        if node.port_taken:
+            raise SimshardError(
+                f"port {port} of node {node.address} is taken ({node.port_taken}); end what listens there, "
+                "or choose another --port"
+            )
+
+
 def check_build(store: Path, inputs: Sequence[str]) -> None:
     """Raise SimshardError where a node of the cluster cannot build: another version, or a store or input not seen."""
     try:
@@ -153,11 +174,14 @@ def check_guarded(nodes: Sequence[Node], api_key: str | None, trusted: bool) -> 
 def missing(nodes: Sequence[Node]) -> list[str]:
     """A sentence for each variable that nodes lack: which, where, and what it costs."""
     lines = []
-    for name, cost in COSTS.items():
-        lacking = [node.address for node in nodes if name not in node.environment]
+    for name, (value, cost) in COSTS.items():
+        wanted = name if value is None else f"{name}={value}"
+        lacking = [
+            node.address for node in nodes if node.environment.get(name) != (value or node.environment.get(name, ""))
+        ]
         if lacking and not (name.startswith("RAY_SERVE_HAPROXY") and not _haproxy(nodes)):
             lines.append(
-                f'{_named(lacking)} of the cluster: no {name}: {cost}; start Ray there after eval "$(simshard env)"'
+                f'{_named(lacking)} of the cluster: no {wanted}: {cost}; start Ray there after eval "$(simshard env)"'
             )
     return lines
 
@@ -174,10 +198,10 @@ def serve_host(nodes: Sequence[Node], host: str) -> str:
         return "127.0.0.1"
     if all(is_loopback(node.address) for node in nodes) or not _haproxy(nodes):
         return host
-    if not is_loopback(host) and host not in ("0.0.0.0", "::"):  # noqa: S104 - only looked at
+    if host not in ("127.0.0.1", "localhost", "0.0.0.0"):  # noqa: S104 - only looked at
         raise SimshardError(f"host {host}: every node answers on a cluster; say --host 0.0.0.0, or 127.0.0.1")
     if not is_loopback(host):
-        return "0.0.0.0"  # noqa: S104 - as told, and with an API key
+        return host
     for node in nodes:
         if os.path.basename(node.environment.get("RAY_SERVE_HAPROXY_BINARY_PATH", "")) != PROGRAM:
             raise SimshardError(

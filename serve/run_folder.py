@@ -9,6 +9,7 @@ SIMSHARD_RUN_DIR names.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -25,7 +26,7 @@ from simshard.shards.errors import SimshardError
 
 RUN_DIR_VARIABLE = "SIMSHARD_RUN_DIR"
 
-_END_TIMEOUT = 3.0
+_END_TIMEOUT = 1.0  # twice: with what `simshard serve` waits before, 10 s in all
 _LONGEST = 33  # of a run folder's path: Ray's longest socket adds 66 letters to it, HAProxy's 64, of 107 and 97 allowed
 _PORTS = range(20_000, 30_000)  # Ray's workers are below, Serve's replicas above
 
@@ -62,7 +63,7 @@ def running_folders() -> list[Path]:
     """The run folders of this user whose owners run."""
     found = []
     for folder in _runs():
-        lock = _unowned(folder)
+        lock = _unowned(folder, fcntl.LOCK_SH)  # others may look at the same moment
         if lock is None:
             found.append(folder)
         else:
@@ -76,17 +77,18 @@ def private_folder() -> Path:
 
 
 def _runs() -> list[Path]:
-    return [path for path in _base().iterdir() if re.fullmatch(r"[0-9a-f]{4,6}", path.name)]
+    base = _base_path()
+    return [path for path in _base().iterdir() if re.fullmatch(r"[0-9a-f]{4,6}", path.name)] if base.exists() else []
 
 
-def _unowned(folder: Path) -> int | None:
+def _unowned(folder: Path, kind: int = fcntl.LOCK_EX) -> int | None:
     """The lock of a folder that nobody holds, now held; None where somebody holds it, or it is gone."""
     try:
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
         return None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
         return None
@@ -111,11 +113,15 @@ def _no_folder(path: Path, error: OSError) -> str:
     return f"{path}: the folder cannot be made ({error.strerror}); let {RUN_DIR_VARIABLE} name one that can be written"
 
 
-def _base() -> Path:
+def _base_path() -> Path:
     given = os.environ.get(RUN_DIR_VARIABLE)
-    base = Path(given).absolute() / str(os.getuid()) if given else Path("/tmp") / f"simshard-{os.getuid()}"  # noqa: S108 - checked below
+    return Path(given).absolute() / str(os.getuid()) if given else Path("/tmp") / f"simshard-{os.getuid()}"  # noqa: S108
+
+
+def _base() -> Path:
+    base = _base_path()
     try:
-        base.mkdir(mode=0o700, parents=bool(given), exist_ok=True)
+        base.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise SimshardError(_no_folder(base, error)) from error
     status = base.lstat()
@@ -159,13 +165,15 @@ def free_port() -> int:
 def check_port(host: str, port: int) -> None:
     """Raise SimshardError, naming the process if it can be known, where something listens on the port already."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
             return
-        except OSError as error:
-            reason = error.strerror
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise SimshardError(f"host {host}, port {port}: nobody can listen there ({error.strerror})") from error
+        reason = error.strerror
     holder = ""
     try:
         for connection in psutil.net_connections("tcp"):

@@ -139,7 +139,9 @@ def test_yaml_is_what_cluster_yaml_does_with_the_variables_in_it(project):
     for name in ("head_start_ray_commands", "worker_start_ray_commands"):
         (stop, start), (our_stop, our_start) = config[name], ours[name]
         assert our_stop == stop == "ray stop"
-        limit, *lines, ray = our_start.splitlines()
+        careful, limit, make, *lines, ray = our_start.splitlines()
+        assert careful == "set -e"
+        assert re.fullmatch(r"install -d -m 700( /\S+){3}", make)
         assert lines == exports
         before, after = start.split(' variables=$(simshard env) && eval "$variables" && ')
         assert limit == before.removesuffix(";")

@@ -22,6 +22,7 @@ import psutil
 import pytest
 
 from simshard.serve.environment import LOOPBACK_VARIABLE
+from simshard.serve.redis_server import find_server
 from tests import oracle
 from tests.builder import random_matrix, write_store
 from tests.conftest import MATRICES, skip_unless_ci
@@ -51,10 +52,10 @@ def test_every_socket_is_on_loopback(cluster):
     """Of every process that `simshard serve` started, and of its own; fails when Ray opens another one."""
     serve = psutil.Process(cluster.server.process.pid)
     ours = {process.pid: process for process in [serve, *serve.children(recursive=True), *running(cluster.folder)]}
-    found = {process.name(): listeners(process) for process in ours.values()}
+    found = {(process.name(), process.pid): listeners(process) for process in ours.values()}
     assert sum(map(len, found.values())) > 15
-    assert {"raylet", "gcs_server"} <= set(found)
-    beyond = {name: sockets for name, sockets in found.items() if {ip for ip, _ in sockets} - LOOPBACK}
+    assert {"raylet", "gcs_server"} <= {name for name, _ in found}
+    beyond = {process: sockets for process, sockets in found.items() if {ip for ip, _ in sockets} - LOOPBACK}
     assert beyond == {}
 
 
@@ -158,7 +159,7 @@ def test_a_proxy_is_for_other_machines(hostile):
 def test_variables_for_another_cluster_are_not_used(hostile):
     health = httpx.get(f"{hostile.server.url}/healthz").json()
     assert (health["status"], health["cache"]["redis"]) == ("ok", "ok")
-    assert "embedded valkey" in hostile.server.line
+    assert f"embedded {find_server().binary.name}" in hostile.server.line
 
 
 @pytest.mark.last
@@ -220,6 +221,10 @@ def test_a_port_that_is_taken_is_named(tmp_path):
     assert refused.returncode == 1
     assert re.search(rf"port {port} of 127\.0\.0\.1 is taken by \S+ \(pid {os.getpid()}\)", refused.stderr)
     assert "choose another --port" in refused.stderr
+    options = ("serve", "--store", store.root, "--host", "192.0.2.1")
+    env = {**os.environ, "SIMSHARD_API_KEY": "k3y"}
+    refused = subprocess.run(command(*options), check=False, capture_output=True, text=True, env=env)
+    assert "host 192.0.2.1, port 8000: nobody can listen there (Cannot assign requested address)" in refused.stderr
 
 
 def test_a_locale_without_letters(tmp_path):

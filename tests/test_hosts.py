@@ -66,6 +66,17 @@ def listening(host):
     return found
 
 
+def ports(host):
+    """The ports on which HAProxy accepts TCP connections on a host, with the addresses."""
+    found = {}
+    for line in host.run("ss", "-ltnpH").stdout.splitlines():
+        words = line.split()
+        if "haproxy" in words[-1]:
+            address, _, port = words[3].rpartition(":")
+            found.setdefault(int(port), set()).add(address)
+    return found
+
+
 def check_answers(url):
     """Every answer of a server is that of the oracle."""
     with httpx.Client(base_url=url, headers=BEARER, timeout=30) as client:
@@ -164,8 +175,8 @@ def test_every_node_answers_and_every_replica_is_asked(cluster, store):
             url = f"http://{host.address}:{PORT}"
             assert httpx.get(f"{url}/v1/items/3/similar").status_code == 401
             check_answers(url)
-            away = [address for address, programs in listening(host).items() if "8404" in address]
-            assert not away
+            own = {port: addresses for port, addresses in ports(host).items() if port in (8404, 9101)}
+            assert own == {8404: {"127.0.0.1"}, 9101: {"127.0.0.1"}}
         counts = requests_of_replicas(cluster)
         assert len(counts) == 3
         assert min(counts.values()) > 0, counts
@@ -177,6 +188,16 @@ def test_every_node_answers_and_every_replica_is_asked(cluster, store):
         best = oracle.hits(MATRIX, [oracle.Seed(3)], limit=1)[0]
         assert f"3: most like {best[0]} " in job.stdout
     assert (serving.process.returncode, "of the cluster" in serving.errors) == (0, False), serving.errors
+
+    taken = cluster[1].start("python3", "-c", f"import socket; socket.create_server(('', {PORT + 2})).accept()")
+    try:
+        while not cluster[1].run("ss", "-ltnH", f"sport = :{PORT + 2}").stdout:
+            assert taken.poll() is None
+        refused = simshard(head, "serve", *options, "--port", PORT + 2)
+        assert refused.returncode == 1
+        assert f"port {PORT + 2} of node {cluster[1].address} is taken (Address already in use)" in refused.stderr
+    finally:
+        bench.terminate(taken)
 
     with Serving(head, *options, "--port", PORT):  # now for each host alone
         assert all(host.run("curl", "-sS", f"http://127.0.0.1:{PORT}/livez").stdout for host in cluster)
@@ -232,7 +253,7 @@ def test_nodes_with_another_version_or_without_the_environment_are_told(cluster,
     with Serving(head, "--store", store, "--address", address, "--host", "0.0.0.0", "--redis", "off") as serving:
         check_answers(f"http://{head.address}:{PORT}")
     told = [line for line in serving.errors.splitlines() if f"node {last.address} of the cluster" in line]
-    assert any("no RAY_SERVE_ENABLE_HA_PROXY: Ray's Python proxy answers there" in line for line in told)
+    assert any("no RAY_SERVE_ENABLE_HA_PROXY=1: Ray's Python proxy answers there" in line for line in told)
     assert any("no RAY_worker_niceness" in line for line in told)
     assert all('eval "$(simshard env)"' in line for line in told)
 

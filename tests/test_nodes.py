@@ -75,10 +75,12 @@ def test_who_may_reach_a_cluster():
 
 def test_a_variable_that_is_missing_is_told_with_its_cost():
     assert missing([node(1), node(2)]) == []
-    for name, cost in COSTS.items():
-        environment = {other: value for other, value in of_node().items() if other != name}
-        (line,) = missing([node(1), node(2, environment=environment), node(3, environment=environment)])
-        assert line.startswith(f"nodes 10.0.0.2, 10.0.0.3 of the cluster: no {name}: {cost}; ")
+    for name, (value, cost) in COSTS.items():
+        without = {other: told for other, told in of_node().items() if other != name}
+        wrong = without if value is None else {**without, name: "7"}
+        (line,) = missing([node(1), node(2, environment=without), node(3, environment=wrong)])
+        wanted = name if value is None else f"{name}={value}"
+        assert line.startswith(f"nodes 10.0.0.2, 10.0.0.3 of the cluster: no {wanted}: {cost}; ")
     plain = missing([node(1, environment={})])
     assert len(plain) == len([name for name in COSTS if not name.startswith("RAY_SERVE_HAPROXY")])
 
@@ -86,9 +88,9 @@ def test_a_variable_that_is_missing_is_told_with_its_cost():
 def test_what_serve_is_told_as_its_host():
     assert serve_host([node(1), node(2)], "127.0.0.1") == "0"
     assert serve_host([node(1), node(2)], "0.0.0.0") == "0.0.0.0"
-    assert serve_host([node(1), node(2)], "::") == "0.0.0.0"
-    with pytest.raises(SimshardError, match=r"host 10\.0\.0\.1: every node answers"):
-        serve_host([node(1), node(2)], "10.0.0.1")
+    for host in ("::", "::1", "10.0.0.1", "example.com"):
+        with pytest.raises(SimshardError, match=rf"host {host}: every node answers on a cluster; say --host 0"):
+            serve_host([node(1), node(2)], host)
     python_proxy = node(1, environment={})
     assert serve_host([python_proxy], "10.0.0.1") == "10.0.0.1"
     alone = node(1, address="127.0.0.1")

@@ -81,7 +81,11 @@ class Image:
                 given = next((word for word in words if word.startswith("--from=")), None)
                 origin = self.stages[given.partition("=")[2]].root if given else context
                 place = stage.root / target.lstrip("/")
-                shutil.copytree(origin / source.lstrip("/"), place, symlinks=True)
+                found = origin / source.lstrip("/")
+                if found.is_dir():
+                    shutil.copytree(found, place, symlinks=True)
+                else:
+                    shutil.copy(found, place)
             elif name == "RUN":
                 stage.run(rest)
             elif name == "ENV":
