@@ -198,6 +198,7 @@ def test_every_node_answers_and_every_replica_is_asked(cluster, store):
         assert f"port {PORT + 2} of node {cluster[1].address} is taken (Address already in use)" in refused.stderr
     finally:
         bench.terminate(taken)
+        taken.wait(10)
 
     with Serving(head, *options, "--port", PORT):  # now for each host alone
         assert all(host.run("curl", "-sS", f"http://127.0.0.1:{PORT}/livez").stdout for host in cluster)
