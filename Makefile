@@ -64,7 +64,7 @@ wheelhouse/.made: $(INSTALLED) deploy/requirements.lock $(shell git ls-files $(P
 
 # docs/deploy.md on three hosts out of network namespaces: needs root, iproute2, openssh-server and rsync.
 cluster-test: wheelhouse
-	$(BIN)/python -m tests.support.cluster_run $(if $(PREPARED),--prepared,--runs 5)
+	$(BIN)/python -m tests.support.cluster_run $(if $(PREPARED),--prepared,--runs 5 --to benchmarks/results/cluster.json)
 
 clean:
 	rm -rf .venv build dist wheelhouse *.egg-info serve/web/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -19,6 +19,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from simshard.shards.errors import SimshardError
+
 PROGRAM = "simshard-haproxy"  # as pyproject.toml installs `main`
 HOST_VARIABLE = "SIMSHARD_FRONT_END_HOST"  # where front ends listen, if not where Ray says
 BINARY_VARIABLE = "SIMSHARD_HAPROXY_BINARY"
@@ -47,11 +49,18 @@ def corrected(configuration: str, host: str | None) -> str:
 
 
 def program() -> str | None:
-    """The path of the installed program; None where it, or HAProxy itself, is not there (macOS)."""
-    with suppress(ImportError, OSError):
+    """The path of the installed program; None where HAProxy itself is not there (macOS).
+
+    Raises SimshardError where HAProxy is there and the program is not: Ray's Python proxy is ten times slower.
+    """
+    try:
         _binary()
-        return shutil.which(PROGRAM, path=os.pathsep.join(_script_folders()))
-    return None
+    except (ImportError, OSError):
+        return None
+    path = shutil.which(PROGRAM, path=os.pathsep.join(_script_folders()))
+    if path is None:
+        raise SimshardError(f"{PROGRAM} is neither beside {sys.executable} nor on the PATH; install simshard with pip")
+    return path
 
 
 def variables(folder: Path, path: str) -> dict[str, str]:
@@ -145,5 +154,6 @@ def _script_folders() -> list[str]:
     return [
         str(Path(sys.executable).parent),
         sysconfig.get_path("scripts"),
+        sysconfig.get_path("scripts", f"{os.name}_user"),
         *os.environ.get("PATH", "").split(os.pathsep),
     ]

@@ -9,6 +9,7 @@ import pytest
 
 from simshard.serve import haproxy
 from simshard.serve.haproxy import REPLICAS_ONLY, corrected, finish_answers
+from simshard.shards.errors import SimshardError
 
 CONFIGURATION = """global
     stats socket /x/a.sock mode 666 level admin expose-fd listeners
@@ -79,6 +80,13 @@ def test_which_program_is_the_binary(monkeypatch, tmp_path):
     for name, value in own.items():  # in the environment of a node, a second time
         monkeypatch.setenv(name, value)
     assert haproxy.variables(tmp_path, path) == own
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Ray has no HAProxy for this system")
+def test_a_program_that_is_not_installed_is_told(monkeypatch):
+    monkeypatch.setattr(haproxy.shutil, "which", lambda name, path: None)
+    with pytest.raises(SimshardError, match=r"simshard-haproxy is neither beside .* nor on the PATH"):
+        haproxy.program()
 
 
 def test_nothing_is_waited_for_where_no_haproxy_runs(tmp_path):
