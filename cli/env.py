@@ -68,7 +68,8 @@ def env(
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     if yaml:
         # They stand for nodes where all is as here. Nobody else may make the folder of HAProxy first.
-        folders = [path for path in (private_folder().parent, private_folder(), private_folder() / HAPROXY_FOLDER)]
+        own = private_folder()
+        folders = (own.parent, own, own / HAPROXY_FOLDER)
         make = f"install -d -m 700 {shlex.join(map(str, folders))}"
         for name, start in _STARTS.items():
             typer.echo(f'{name}:\n  - ray stop\n  - |\n    set -e\n    ulimit -Sn "$(ulimit -Hn)"')

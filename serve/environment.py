@@ -67,8 +67,7 @@ def of_own_cluster(folder: Path, host: str) -> dict[str, str]:
     Makes what they name in the run folder `folder`: the cluster's token, readable by its owner only.
     """
     token = folder / "token"
-    with open(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_hex(32))
+    _make_token(token)
     variables = {
         **_RAY,
         LOOPBACK_VARIABLE: "0",
@@ -123,8 +122,7 @@ def write_token() -> Path:
     path = token_file()
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
+        _make_token(path)
     except FileExistsError:
         pass
     except OSError as error:
@@ -132,6 +130,12 @@ def write_token() -> Path:
             f"{path}: the token cannot be written ({error.strerror}); set {TOKEN_FILE_VARIABLE}"
         ) from error
     return path
+
+
+def _make_token(path: Path) -> None:
+    """Write a new token for its owner alone. Raises OSError, FileExistsError among them."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
 
 
 def token_file() -> Path:
