@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks import agreement, charts, load, machine, questions, reference, report
 from benchmarks.contenders import Contender, Floor, Rival, Simshard, Site, choose, running
 from benchmarks.load import Figures
-from simshard.serve.redis_server import find_server
+from simshard.serve.launch.redis_server import find_server
 from simshard.shards.store import Store
 
 POOL = 200  # seeds in use: those of which Redis holds the full rows

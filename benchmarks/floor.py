@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from simshard.serve import local
-from simshard.serve.run_folder import RunFolder
+from simshard.serve.launch import ray_serve as local
+from simshard.serve.launch.run_folder import RunFolder
 from simshard.serve.settings import Settings
 
 # What stands before or around an application adds these to its answers.

@@ -13,7 +13,7 @@ import orjson
 from numpy.typing import NDArray
 
 from benchmarks import reference
-from simshard.serve.redis_server import RedisServer, find_server
+from simshard.serve.launch.redis_server import RedisServer, find_server
 
 T = TypeVar("T")
 BEST = 256

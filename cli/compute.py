@@ -49,8 +49,8 @@ def compute(
     json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
 ) -> None:
     """Build a snapshot by scoring every pair of a catalogue's items."""
-    from simshard.ingest.compute import ComputeOptions
-    from simshard.ingest.compute import compute as build
+    from simshard.ingest.build_catalogue import ComputeOptions
+    from simshard.ingest.build_catalogue import compute as build
     from simshard.ingest.features import parse_feature, read_features
     from simshard.shards.errors import InputError
     from simshard.shards.store import Store

@@ -17,7 +17,7 @@ def demo(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
 ) -> None:
     """Score the bundled catalogue of anime titles and serve it."""
-    from simshard.ingest.compute import ComputeOptions, compute
+    from simshard.ingest.build_catalogue import ComputeOptions, compute
     from simshard.serve.settings import Settings
     from simshard.shards.store import Store
 

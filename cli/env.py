@@ -46,9 +46,9 @@ def env(
 
     With --app, those that a second job needs to join the cluster of a running application.
     """
-    from simshard.serve.connection import find
-    from simshard.serve.environment import HAPROXY_FOLDER, of_node, token_file, write_token
-    from simshard.serve.run_folder import private_folder
+    from simshard.serve.launch.connection import find
+    from simshard.serve.launch.ray_environment import HAPROXY_FOLDER, of_node, token_file, write_token
+    from simshard.serve.launch.run_folder import private_folder
 
     if app is not None and (yaml or make_token):
         raise typer.BadParameter("--app is for a job that joins; --yaml and --make-token are for nodes")

@@ -17,7 +17,7 @@ from simshard.cli.ingest import StoreOption
 from simshard.cli.output import BuildProgress, print_json, reported_errors, show_size
 
 if TYPE_CHECKING:
-    from simshard.shards.export import Exported
+    from simshard.shards.export_files import Exported
     from simshard.shards.manifest import Manifest
 
 
@@ -39,7 +39,7 @@ def export(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write the pairs of a snapshot for other systems, all or the best of every item."""
-    from simshard.shards.export import export as write
+    from simshard.shards.export_files import export as write
     from simshard.shards.items import Items
     from simshard.shards.store import Snapshot, Store
 
@@ -83,7 +83,7 @@ def _command(manifest: Manifest, exported: Exported, to: Path, items_to: Path | 
 
     Where rows were cut: the snapshot that `ingest --top` makes of all pairs.
     """
-    from simshard.ingest.build import IngestOptions, plan_rows
+    from simshard.ingest.build_pairs import IngestOptions, plan_rows
     from simshard.ingest.tasks import cores
 
     stored = exported.a + exported.b if exported.once else exported.a

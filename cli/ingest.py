@@ -47,8 +47,8 @@ def ingest(
     json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
 ) -> None:
     """Build a snapshot from pair files: JSON arrays of objects or triples, NDJSON, Parquet."""
-    from simshard.ingest.build import IngestOptions
-    from simshard.ingest.build import ingest as build
+    from simshard.ingest.build_pairs import IngestOptions
+    from simshard.ingest.build_pairs import ingest as build
     from simshard.shards.store import Store
 
     names = tuple(name.strip() for name in fields.split(",")) if fields else None

@@ -26,7 +26,7 @@ def search(
     """Items whose titles match, best first: in any case, with or without accents."""
 
     def call() -> Any:
-        from simshard.serve import calls
+        from simshard.serve.client import flows as calls
 
         return next(calls.items(text, limit))
 
@@ -54,7 +54,7 @@ def show(
     """Title and attributes of an item."""
 
     def call() -> Any:
-        from simshard.serve import calls
+        from simshard.serve.client import flows as calls
 
         return next(calls.item(id))
 
@@ -104,7 +104,7 @@ def _set_hidden(id_: str, store: str | None, url: str | None, json: bool, hide: 
 
 
 def _hide_by_server(id_: str, url: str, hide: bool) -> Any:
-    from simshard.serve import calls
+    from simshard.serve.client import flows as calls
     from simshard.serve.settings import ADMIN_KEY_VARIABLE
 
     make = calls.hide if hide else calls.unhide

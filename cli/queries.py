@@ -132,13 +132,13 @@ def similar(
     """What is similar to an item."""
 
     def ask(service: Any) -> Any:
-        from simshard.serve.parsing import parse
-        from simshard.serve.requests import SimilarRequest
+        from simshard.serve.schema.requests import SimilarRequest
+        from simshard.serve.schema.validation import parse
 
         return service.similar(parse(SimilarRequest, {"id": id, **options}))
 
     def call() -> Any:
-        from simshard.serve import calls
+        from simshard.serve.client import flows as calls
 
         return next(calls.similar(id, **options))
 
@@ -162,13 +162,13 @@ def recommend(
     request = {**seeds, "strategy": strategy, **options}
 
     def ask(service: Any) -> Any:
-        from simshard.serve.parsing import parse
-        from simshard.serve.requests import RecommendRequest
+        from simshard.serve.schema.requests import RecommendRequest
+        from simshard.serve.schema.validation import parse
 
         return service.recommend(parse(RecommendRequest, request))
 
     def call() -> Any:
-        from simshard.serve.calls import Call
+        from simshard.serve.client.flows import Call
 
         return Call("POST", "/v1/recommend", body=request)
 
@@ -221,9 +221,9 @@ def ask_server(url: str, call: Callable[[], Any], key: str | None = None) -> byt
 
 
 async def _ask_store(path: str, ask: Callable[[Any], Any], snapshot: str | None) -> bytes:
-    from simshard.serve.cache import Cache, Lru
-    from simshard.serve.router import local_table
-    from simshard.serve.service import Service
+    from simshard.serve.engine.cache import Cache, Lru
+    from simshard.serve.engine.router import local_table
+    from simshard.serve.engine.service import Service
     from simshard.shards.errors import SimshardError
     from simshard.shards.hidden import read_hidden
     from simshard.shards.store import Snapshot, Store

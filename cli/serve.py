@@ -129,7 +129,7 @@ def run_server(settings: Settings, where: Where, hint: str = "") -> None:
     """Start everything, print the line that tells of it and the hint, wait for a signal, end everything."""
     import psutil
 
-    from simshard.serve.run_folder import RunFolder, check_port, clean_leftovers
+    from simshard.serve.launch.run_folder import RunFolder, check_port, clean_leftovers
     from simshard.shards.attributes import check_image
     from simshard.shards.errors import SimshardError
     from simshard.shards.items import Items
@@ -214,9 +214,9 @@ class _Run:
 
     def _start(self) -> str:
         """Start what is needed; the line that tells of it."""
-        from simshard.serve.cluster import address
-        from simshard.serve.connection import Connection
-        from simshard.serve.local import App
+        from simshard.serve.launch.connection import Connection
+        from simshard.serve.launch.ray_serve import App
+        from simshard.serve.launch.ray_start import address
 
         cluster = self._cluster()
         self.closers.append(cluster.close)
@@ -235,7 +235,7 @@ class _Run:
         """Start a shared cache of our own; what it is, or None where there is none, which one line tells."""
         from dataclasses import replace
 
-        from simshard.serve.redis_server import RedisServer, find_server
+        from simshard.serve.launch.redis_server import RedisServer, find_server
 
         if nodes > 1:
             typer.echo(
@@ -259,7 +259,7 @@ class _Run:
 
     def _cluster(self) -> Any:
         """Ray, started here or joined; what is odd about it is told."""
-        from simshard.serve.cluster import JoinedCluster, OwnCluster
+        from simshard.serve.launch.ray_start import JoinedCluster, OwnCluster
         from simshard.shards.store import Store
 
         where, store = self.where, Store(self.settings.store)

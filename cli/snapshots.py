@@ -19,7 +19,7 @@ NameArgument = Annotated[str | None, typer.Argument(help="Snapshot (default: the
 @app.command("list")
 def list_(store: StoreOption, json: JsonOption = False) -> None:
     """All snapshots, oldest first."""
-    from simshard.serve.snapshots import list_snapshots
+    from simshard.serve.engine.snapshot_list import list_snapshots
     from simshard.shards.store import Store
 
     with reported_errors():

@@ -18,7 +18,7 @@ import ray
 import ray.data
 
 from simshard.serve.client import Client
-from simshard.serve.connection import join
+from simshard.serve.launch.connection import join
 
 
 class Neighbors:

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from simshard.ingest.records import describe
-from simshard.ingest.tables import UNKNOWN, read_table
+from simshard.ingest.catalogue_files import UNKNOWN, read_table
+from simshard.ingest.pair_records import describe
 from simshard.shards.errors import InputError
 
 TITLES = ("title", "name")

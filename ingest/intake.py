@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from simshard.ingest.parquet import ParquetSource, is_parquet, recognise_parquet
-from simshard.ingest.records import Malformed, RefusedRecord, lone_surrogate, stream_array
+from simshard.ingest.json_pairs import Piece, Source, cut, recognise
+from simshard.ingest.pair_records import Malformed, RefusedRecord, lone_surrogate, stream_array
+from simshard.ingest.parquet_pairs import ParquetSource, is_parquet, recognise_parquet
 from simshard.ingest.shuffle import (
     Degrees,
     GroupsJob,
@@ -23,7 +24,6 @@ from simshard.ingest.shuffle import (
     spill_pairs,
     spills_of,
 )
-from simshard.ingest.sources import Piece, Source, cut, recognise
 from simshard.ingest.streams import Stream
 from simshard.ingest.tasks import Workers
 from simshard.shards.errors import InputError

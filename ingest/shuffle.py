@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from simshard.ingest.parquet import RowGroups, portions
-from simshard.ingest.records import Pairs
-from simshard.ingest.sources import Piece, parse
+from simshard.ingest.json_pairs import Piece, parse
+from simshard.ingest.pair_records import Pairs
+from simshard.ingest.parquet_pairs import RowGroups, portions
 from simshard.shards.items import Items
 
 ENTRY = np.dtype([("row", np.uint32), ("neighbor", np.uint32), ("score", np.float32)])

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from simshard.ingest.ends import Ends, ends_of, join_ends
+from simshard.ingest.cut_lists import Ends, ends_of, join_ends
 from simshard.ingest.plan import SORT_BYTES, Plan
 from simshard.ingest.shuffle import ENTRY, Partition
 from simshard.shards.format import MISSING, ShardReader, ShardWriter

@@ -16,13 +16,15 @@ from ray import serve
 from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 
-from simshard.serve.api import build_api
-from simshard.serve.asgi import Answer, call
-from simshard.serve.cache import Cache, Lru, RedisCache
-from simshard.serve.haproxy import HOST_VARIABLE
-from simshard.serve.health import describe_health
-from simshard.serve.router import Table, open_table, with_image
-from simshard.serve.service import Service
+from simshard.serve.cluster.health_report import describe_health
+from simshard.serve.cluster.slots import NAMESPACE, slot_name
+from simshard.serve.cluster.supervisor import State, get_supervisor
+from simshard.serve.engine.cache import Cache, Lru, RedisCache
+from simshard.serve.engine.router import Table, open_table, with_image
+from simshard.serve.engine.service import Service
+from simshard.serve.http.api import build_api
+from simshard.serve.http.in_process import Answer, call
+from simshard.serve.launch.haproxy import HOST_VARIABLE
 from simshard.serve.settings import (
     ADMIN_KEY_VARIABLE,
     API_KEY_VARIABLE,
@@ -32,8 +34,6 @@ from simshard.serve.settings import (
     is_loopback,
     settings_from,
 )
-from simshard.serve.slots import NAMESPACE, slot_name
-from simshard.serve.supervisor import State, get_supervisor
 from simshard.shards.format import ShardReader
 from simshard.shards.hidden import read_hidden
 from simshard.shards.store import Snapshot, Store

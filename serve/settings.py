@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from simshard.serve.parsing import expand, fault_of, parse
-from simshard.serve.requests import FILTER_NAME, Filter
+from simshard.serve.schema.requests import FILTER_NAME, Filter
+from simshard.serve.schema.validation import expand, fault_of, parse
 from simshard.shards.errors import InvalidQuery, SimshardError
 
 API_KEY_VARIABLE = "SIMSHARD_API_KEY"

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import psutil
 
-from simshard.serve.run_folder import _base, free_port
+from simshard.serve.launch.run_folder import _base, free_port
 
 PROGRAM = "from simshard.cli.main import main; main()"
 

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from simshard.serve.api import build_api
-from simshard.serve.cache import Cache, Lru
-from simshard.serve.gate import MAX_BODY
-from simshard.serve.router import local_table
-from simshard.serve.service import Service
+from simshard.serve.engine.cache import Cache, Lru
+from simshard.serve.engine.router import local_table
+from simshard.serve.engine.service import Service
+from simshard.serve.http.access import MAX_BODY
+from simshard.serve.http.api import build_api
 from simshard.shards.errors import ShardUnavailable
 from simshard.shards.hidden import Hidden
 from simshard.shards.store import Snapshot
@@ -311,7 +311,7 @@ async def test_a_batch_is_of_one_snapshot(client, service, store):
 
 
 async def test_an_explanation_of_too_many_lines_is_refused(client):
-    from simshard.serve import ranking
+    from simshard.serve.engine import pipeline as ranking
 
     body = {"positive": ["id 1", "id 2"], "explain": True, "limit": 10}
     largest, ranking.MAX_LINES = ranking.MAX_LINES, 15

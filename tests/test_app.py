@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from simshard.serve import router
-from simshard.serve.cache import Cache, Lru
-from simshard.serve.service import Service
+from simshard.serve.cluster.supervisor import State
+from simshard.serve.engine import router
+from simshard.serve.engine.cache import Cache, Lru
+from simshard.serve.engine.service import Service
 from simshard.serve.settings import Settings
-from simshard.serve.supervisor import State
 from simshard.shards.actor import Held
 from simshard.shards.attributes import origins_of
 from simshard.shards.errors import InvalidFilter, SimshardError

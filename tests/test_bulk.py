@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from simshard.serve.cache import Cache, Lru
-from simshard.serve.router import local_table
-from simshard.serve.service import Service
+from simshard.serve.engine.cache import Cache, Lru
+from simshard.serve.engine.router import local_table
+from simshard.serve.engine.service import Service
 from simshard.shards.store import Snapshot
 from tests import oracle
 from tests.builder import random_matrix, write_store

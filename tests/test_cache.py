@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from simshard.serve.cache import Breaker, Cache, Computed, Lru, RedisCache, _name
-from simshard.serve.redis_server import RedisServer, find_server
+from simshard.serve.engine.cache import Breaker, Cache, Computed, Lru, RedisCache, _name
+from simshard.serve.launch.redis_server import RedisServer, find_server
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from simshard.serve import calls
-from simshard.serve.answers import Answer, Problem
-from simshard.serve.api import build_api
-from simshard.serve.cache import Cache, Lru
 from simshard.serve.client import AsyncClient, Client
-from simshard.serve.router import local_table
-from simshard.serve.service import Service
+from simshard.serve.client import flows as calls
+from simshard.serve.engine.cache import Cache, Lru
+from simshard.serve.engine.router import local_table
+from simshard.serve.engine.service import Service
+from simshard.serve.http.api import build_api
+from simshard.serve.schema.answers import Answer, Problem
 from simshard.shards.errors import (
     DeadlineExceeded,
     InvalidFilter,
@@ -237,11 +237,11 @@ def test_importing_it_brings_neither_ray_nor_the_server():
     ours = {name for name in loaded if name.startswith("simshard.")}
     assert ours == {
         "simshard.serve",
-        "simshard.serve.answers",
-        "simshard.serve.calls",
+        "simshard.serve.schema.answers",
+        "simshard.serve.client.flows",
         "simshard.serve.client",
-        "simshard.serve.parsing",
-        "simshard.serve.requests",
+        "simshard.serve.schema.validation",
+        "simshard.serve.schema.requests",
         "simshard.serve.settings",
         "simshard.shards",
         "simshard.shards.errors",

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from simshard.ingest import columns, scoring, similarity
-from simshard.ingest.compute import ComputeOptions, compute
+from simshard.ingest import feature_store as columns
+from simshard.ingest import scoring, similarity
+from simshard.ingest.build_catalogue import ComputeOptions, compute
 from simshard.ingest.features import FeatureSpec
 from simshard.shards.errors import InputError, StoreError
 from simshard.shards.format import ShardReader

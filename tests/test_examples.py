@@ -6,7 +6,7 @@ from importlib import resources
 
 import pytest
 
-from simshard.ingest.compute import ComputeOptions, compute
+from simshard.ingest.build_catalogue import ComputeOptions, compute
 from simshard.shards.format import ShardReader
 from simshard.shards.items import Items
 from simshard.shards.store import Store

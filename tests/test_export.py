@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from simshard.cli.main import app
-from simshard.ingest.build import IngestOptions, ingest
+from simshard.ingest.build_pairs import IngestOptions, ingest
 from simshard.shards.errors import StoreError
-from simshard.shards.export import export
+from simshard.shards.export_files import export
 from simshard.shards.store import Snapshot, Store
 from tests.builder import random_matrix, read_matrix, write_store
 
@@ -370,8 +370,8 @@ def test_a_snapshot_that_is_exported_is_held(tmp_path):
 
 
 def test_a_row_longer_than_a_batch(tmp_path, monkeypatch):
-    monkeypatch.setattr("simshard.shards.export._AT_ONCE", 7)
-    monkeypatch.setattr("simshard.shards.export._ROW_GROUP", 7)
+    monkeypatch.setattr("simshard.shards.export_files._AT_ONCE", 7)
+    monkeypatch.setattr("simshard.shards.export_files._ROW_GROUP", 7)
     matrix = random_matrix(2, 30, density=0.9)
     matrix[5:9] = matrix[:, 5:9] = np.nan
     store = write_store(tmp_path / "store", matrix, "sparse", shards=4)

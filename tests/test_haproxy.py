@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from simshard.serve import haproxy
-from simshard.serve.haproxy import REPLICAS_ONLY, corrected, finish_answers
+from simshard.serve.launch import haproxy
+from simshard.serve.launch.haproxy import REPLICAS_ONLY, corrected, finish_answers
 from simshard.shards.errors import SimshardError
 
 CONFIGURATION = """global

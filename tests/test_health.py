@@ -3,14 +3,14 @@
 import httpx
 import pytest
 
-from simshard.serve.answers import Health
-from simshard.serve.api import build_api
-from simshard.serve.cache import Cache, Lru
-from simshard.serve.health import describe_health
-from simshard.serve.router import local_table
-from simshard.serve.service import Service
-from simshard.serve.slots import NO_ANSWER, VERIFIES
-from simshard.serve.supervisor import State
+from simshard.serve.cluster.health_report import describe_health
+from simshard.serve.cluster.slots import NO_ANSWER, VERIFIES
+from simshard.serve.cluster.supervisor import State
+from simshard.serve.engine.cache import Cache, Lru
+from simshard.serve.engine.router import local_table
+from simshard.serve.engine.service import Service
+from simshard.serve.http.api import build_api
+from simshard.serve.schema.answers import Health
 from simshard.shards.actor import Held
 from simshard.shards.store import Snapshot
 from tests.builder import random_matrix, write_store

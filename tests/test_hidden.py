@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from simshard.cli.main import app
-from simshard.serve.api import build_api
-from simshard.serve.cache import Cache, Lru
-from simshard.serve.router import local_table
-from simshard.serve.service import Service
+from simshard.serve.engine.cache import Cache, Lru
+from simshard.serve.engine.router import local_table
+from simshard.serve.engine.service import Service
+from simshard.serve.http.api import build_api
 from simshard.shards import hidden as module
 from simshard.shards.errors import StoreError, UnknownItem
 from simshard.shards.hidden import Hidden, change_hidden, hide_item, read_hidden

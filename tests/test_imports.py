@@ -1,161 +1,143 @@
-"""The direction of imports that docs/architecture.md promises, parsed from the source."""
+"""The direction of imports that docs/architecture.md promises: its list of files and its table of packages are true."""
 
 import ast
+import os
+import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-MAY_IMPORT = {"shards": set(), "ingest": {"shards"}, "serve": {"shards"}, "cli": {"shards", "ingest", "serve"}}
-ORDER = {
-    "shards": [
-        "errors",
-        "progress",
-        "query",
-        "tops",
-        "readahead",
-        "manifest",
-        "payloads",
-        "items",
-        "attributes",
-        "filters",
-        "titles",
-        "item_files",
-        "format",
-        "sums",
-        "search",
-        "store",
-        "hidden",
-        "statistics",
-        "sinks",
-        "export",
-        "transport",
-        "actor",
-    ],
-    "ingest": [
-        "records",
-        "streams",
-        "sources",
-        "parquet",
-        "tables",
-        "catalogue",
-        "plan",
-        "shuffle",
-        "tasks",
-        "ends",
-        "writing",
-        "intake",
-        "build",
-        "similarity",
-        "features",
-        "columns",
-        "selection",
-        "scoring",
-        "compute",
-    ],
-    "serve": [
-        "requests",
-        "parsing",
-        "settings",
-        "haproxy",
-        "answers",
-        "cache",
-        "memory",
-        "router",
-        "search",
-        "selections",
-        "questions",
-        "rerank",
-        "encode",
-        "ranking",
-        "bulk",
-        "asked",
-        "computing",
-        "service",
-        "batch",
-        "snapshots",
-        "slots",
-        "supervisor",
-        "health",
-        "responses",
-        "gate",
-        "direct",
-        "asgi",
-        "page",
-        "openapi",
-        "operations",
-        "parameters",
-        "api",
-        "app",
-        "redis_server",
-        "run_folder",
-        "environment",
-        "connection",
-        "nodes",
-        "cluster",
-        "local",
-        "calls",
-        "handle",
-        "client",
-    ],
-    "cli": [
-        "output",
-        "env",
-        "cluster",
-        "ingest",
-        "compute",
-        "export",
-        "plot",
-        "snapshots",
-        "queries",
-        "items",
-        "serve",
-        "demo",
-        "main",
-    ],
+PAGE = ROOT / "docs/architecture.md"
+TOPS = ("simshard", "shards", "ingest", "serve", "cli")
+
+# What a package may import of ours beside itself, and what of others it must never import, even inside a function.
+MAY_IMPORT = {
+    "shards": set(),
+    "ingest": {"shards"},
+    "serve/schema": {"shards"},
+    "serve/settings": {"shards", "serve/schema"},
+    "serve/engine": {"shards", "serve/schema", "serve/settings"},
+    "serve/http": {"shards", "serve/schema", "serve/settings", "serve/engine"},
+    "serve/cluster": {"shards", "serve/schema", "serve/settings", "serve/engine"},
+    "serve/app": {"shards", "serve/schema", "serve/settings", "serve/engine", "serve/http", "serve/cluster"},
+    "serve/launch": {"shards", "serve/schema", "serve/settings", "serve/cluster", "serve/app"},
+    "serve/client": {"shards", "serve/schema"},
+    "simshard": {"serve/client", "cli"},
+    "cli": {"shards", "ingest", "serve/schema", "serve/settings", "serve/engine", "serve/launch", "serve/client"},
 }
-FILES = [path for folder in ORDER for path in sorted((ROOT / folder).glob("*.py"))]
+SERVERS = {"fastapi", "starlette", "ray", "httpx", "typer", "rich", "redis"}
+MUST_NOT_IMPORT = {
+    "shards": SERVERS - {"ray"} | {"pydantic", "pickle"},
+    "ingest": SERVERS - {"ray"} | {"pydantic", "pickle"},
+    "serve/schema": SERVERS | {"numpy", "pyarrow"},
+    "serve/settings": SERVERS,
+    "serve/engine": SERVERS - {"redis"},
+    "serve/http": {"ray", "httpx", "typer", "rich", "redis"},
+    "serve/cluster": SERVERS - {"ray"},
+    "serve/client": SERVERS - {"ray", "httpx"},
+}
 
 
-def imported(path):
-    """Dotted names of ours that a file imports, wherever in it."""
+@cache
+def files():
+    """Every source file, with the package that it belongs to: a folder, or a file beside the packages of serve."""
+    found = {}
+    for top in TOPS:
+        for folder, folders, names in os.walk(ROOT / top):  # which follows no link
+            folders[:] = [each for each in folders if (Path(folder) / each / "__init__.py").exists()]
+            for name in names:
+                if name.endswith(".py"):
+                    path = Path(folder) / name
+                    found[path] = package_of(path.relative_to(ROOT).as_posix())
+    return found
+
+
+def package_of(path):
+    parts = path.removesuffix(".py").split("/")
+    return "/".join(parts[:2]) if parts[0] == "serve" else parts[0]
+
+
+def imports(path):
+    """Modules that a file imports, wherever in it: paths of files of ours, names of others."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            names = [node.module or ""]
-            if node.module and node.module.count(".") == 1:
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from (name for name in names if name.startswith("simshard."))
+            for alias in node.names:
+                yield from module(f"{node.module}.{alias.name}", node.module)
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.startswith("simshard."))
+            for alias in node.names:
+                yield from module(alias.name)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_imports_point_down_the_list(path):
-    folder, name = path.parent.name, path.stem
-    for module in imported(path):
-        _, other, file = module.split(".")[:3]
-        if other == folder:
-            assert name != "__init__", f"{path} re-exports"
-            assert ORDER[folder].index(file) < ORDER[folder].index(name), f"{path} imports {module}"
-        else:
-            assert other in MAY_IMPORT[folder], f"{path} imports {module}"
+def module(*names):
+    if not names[0].startswith("simshard."):
+        yield names[-1].split(".")[0] if names[0].split(".")[0] != "simshard" else ""
+        return
+    for name in names:
+        place = name.removeprefix("simshard").replace(".", "/").removeprefix("/")
+        for path in (f"{place}.py", f"{place}/__init__.py"):
+            if (ROOT / path).is_file():
+                yield path
+                return
+    raise AssertionError(f"no such module: {names}")
 
 
-def test_every_file_has_its_place_and_none_is_long():
-    for folder, names in ORDER.items():
-        assert {path.stem for path in (ROOT / folder).glob("*.py")} - {"__init__"} == set(names)
-    for path in FILES:
+def listed():
+    """Paths in the order of the list in the page."""
+    block = re.search(r"```\n(shards/.*?)```", PAGE.read_text(), re.DOTALL)[1]
+    folder = ""
+    paths = []
+    for line in block.splitlines():
+        found = re.fullmatch(r"(\S+/)? +([a-z_0-9]+) +\S.*| {20,}\S.*", line)
+        assert found, f"{PAGE}: {line}"
+        folder = found[1] or folder
+        if found[2]:
+            paths.append(f"{folder}{found[2]}.py")
+    return paths
+
+
+def test_the_list_names_every_file_and_all_imports_point_up_in_it():
+    there = [path.relative_to(ROOT).as_posix() for path in files() if path.name != "__init__.py"]
+    order = listed()
+    assert sorted(there) == sorted(order)
+    place = {path: at for at, path in enumerate(order)}
+    for path in there:
+        for other in imports(ROOT / path):
+            if other in place:
+                assert place[other] < place[path], f"{path} imports {other}"
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_a_package_imports_what_it_may(package):
+    mine = [path for path, of in files().items() if of == package]
+    assert mine
+    for path in mine:
+        for other in imports(path):
+            if other.endswith(".py"):
+                assert package_of(other) in {package, "serve/__init__"} | MAY_IMPORT[package], f"{path} imports {other}"
+            else:
+                assert other not in MUST_NOT_IMPORT.get(package, ()), f"{path} imports {other}"
+
+
+def test_every_package_has_rules_and_no_file_is_long():
+    assert set(files().values()) - {"serve/__init__"} == set(MAY_IMPORT)
+    for path in files():
         assert len(path.read_text().splitlines()) <= 300, path
 
 
-def test_shards_and_ingest_know_nothing_of_the_ways_they_are_used():
-    for path in FILES:
-        if path.parent.name in ("shards", "ingest"):
-            roots = set()
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Import):
-                    roots |= {alias.name.split(".")[0] for alias in node.names}
-                elif isinstance(node, ast.ImportFrom):
-                    roots.add((node.module or "").split(".")[0])
-            assert not roots & {"fastapi", "starlette", "redis", "httpx", "typer", "rich", "pydantic", "pickle"}, path
+def test_the_table_of_packages_is_that_of_the_code():
+    counts = {}
+    for path, package in files().items():
+        for other in imports(path):
+            if other.endswith(".py") and package_of(other) not in (package, "serve/__init__"):
+                counts.setdefault(package, {}).setdefault(package_of(other), set()).add((path, other))
+    lines = ["| package | files | lines | imports, with how many arrows |", "|---|---|---|---|"]
+    for package in MAY_IMPORT:
+        mine = [path for path, of in files().items() if of == package and path.name != "__init__.py"]
+        size = sum(len(path.read_text().splitlines()) for path in mine)
+        arrows = ", ".join(f"{other} {len(counts[package][other])}" for other in MAY_IMPORT if other in counts.get(package, ()))
+        lines.append(f"| {package} | {len(mine)} | {size // 100 * 100:,} | {arrows or 'none'} |")
+    table = "\n".join(lines)
+    assert table in PAGE.read_text(), f"put this into {PAGE}:\n\n{table}\n"

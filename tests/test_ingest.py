@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simshard.ingest.build import IngestOptions, ingest
+from simshard.ingest.build_pairs import IngestOptions, ingest
 from simshard.shards.errors import InputError
 from simshard.shards.items import Items
 from simshard.shards.store import Store

@@ -5,8 +5,7 @@ from importlib import metadata
 
 import pytest
 
-from simshard.serve.environment import COSTS, of_node
-from simshard.serve.nodes import (
+from simshard.serve.launch.nodes import (
     Node,
     check_guarded,
     check_seen,
@@ -15,6 +14,7 @@ from simshard.serve.nodes import (
     missing,
     serve_host,
 )
+from simshard.serve.launch.ray_environment import COSTS, of_node
 from simshard.shards.errors import SimshardError
 
 

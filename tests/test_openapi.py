@@ -14,10 +14,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from simshard.serve.api import build_api
-from simshard.serve.cache import Cache, Lru
-from simshard.serve.router import local_table
-from simshard.serve.service import Service
+from simshard.serve.engine.cache import Cache, Lru
+from simshard.serve.engine.router import local_table
+from simshard.serve.engine.service import Service
+from simshard.serve.http.api import build_api
 from simshard.shards.store import Snapshot
 from tests.builder import random_matrix, write_store
 from tests.catalogue import columns_of, items_of

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from simshard.serve.page import guarded
+from simshard.serve.http.static_page import guarded
 from tests.browser import Relay, Visit, chromium, npm_packages
 from tests.conftest import ITEMS
 from tests.server import Server, command, gcs_address, stop_all

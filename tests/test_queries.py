@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simshard.serve.batch import answer_batch
-from simshard.serve.cache import Cache, Lru
-from simshard.serve.parsing import parse
-from simshard.serve.requests import BulkRequest, RankRequest, RecommendRequest, SimilarRequest
-from simshard.serve.router import local_table
-from simshard.serve.service import Service
+from simshard.serve.engine.batch import answer_batch
+from simshard.serve.engine.cache import Cache, Lru
+from simshard.serve.engine.router import local_table
+from simshard.serve.engine.service import Service
+from simshard.serve.schema.requests import BulkRequest, RankRequest, RecommendRequest, SimilarRequest
+from simshard.serve.schema.validation import parse
 from simshard.shards.errors import InvalidQuery
 from simshard.shards.hidden import Hidden
 from simshard.shards.query import FEW, Selection
@@ -358,7 +358,7 @@ def test_named_filters_and_what_they_are_made_of(worlds):
 
 
 def test_one_compilation_for_many_requests_and_bounded_memory(worlds, monkeypatch):
-    from simshard.serve import selections
+    from simshard.serve.engine import compiled_filters as selections
 
     compiled = []
     real = selections.compile_filter
@@ -375,7 +375,7 @@ def test_one_compilation_for_many_requests_and_bounded_memory(worlds, monkeypatc
 
 
 async def test_a_filter_is_compiled_once_for_all_who_ask_at_once(worlds, monkeypatch):
-    from simshard.serve import selections
+    from simshard.serve.engine import compiled_filters as selections
 
     compiled = []
     real = selections.compile_filter

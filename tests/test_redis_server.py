@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from simshard.serve import redis_server
-from simshard.serve.redis_server import RedisServer, find_server
+from simshard.serve.launch import redis_server
+from simshard.serve.launch.redis_server import RedisServer, find_server
 
 
 @pytest.fixture

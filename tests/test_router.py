@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simshard.serve.router import Found, local_table, pair_scores, search
+from simshard.serve.engine.router import Found, local_table, pair_scores, search
 from simshard.shards import search as shard_search
 from simshard.shards.errors import ShardUnavailable
 from simshard.shards.format import ShardReader

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from simshard.serve.connection import Connection, connections, find
-from simshard.serve.environment import foreign, of_own_cluster, past_proxies, token_file, write_token
-from simshard.serve.run_folder import RunFolder, clean_leftovers, private_folder, running_folders
+from simshard.serve.launch.connection import Connection, connections, find
+from simshard.serve.launch.ray_environment import foreign, of_own_cluster, past_proxies, token_file, write_token
+from simshard.serve.launch.run_folder import RunFolder, clean_leftovers, private_folder, running_folders
 from simshard.shards.errors import SimshardError
 
 
@@ -143,7 +143,7 @@ def test_a_token_that_others_can_read_is_told(base, tmp_path, mode, warned):
     token.chmod(mode)
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     env |= {"RAY_AUTH_TOKEN_PATH": str(token), "RAY_BACKEND_LOG_LEVEL": "fatal"}
-    program = "from simshard.serve.connection import _use_token; import json, os; _use_token()\n"
+    program = "from simshard.serve.launch.connection import _use_token; import json, os; _use_token()\n"
     program += "print(json.dumps(os.environ['RAY_AUTH_MODE']))"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=env)
     assert json.loads(done.stdout) == "token"

@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simshard.ingest import selection
-from simshard.ingest.selection import Lists, lists_of
+from simshard.ingest import top_lists as selection
+from simshard.ingest.top_lists import Lists, lists_of
 
 LEVELS = st.sampled_from([np.nan, -1.0, -0.25, 0.0, 0.5, 0.75, 1.0])
 

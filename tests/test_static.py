@@ -8,11 +8,11 @@ import re
 import pyarrow as pa
 import pytest
 
-from simshard.serve import page
-from simshard.serve.cache import Cache, Lru
-from simshard.serve.page import accepts_gzip
-from simshard.serve.router import local_table
-from simshard.serve.service import Service
+from simshard.serve.engine.cache import Cache, Lru
+from simshard.serve.engine.router import local_table
+from simshard.serve.engine.service import Service
+from simshard.serve.http import static_page as page
+from simshard.serve.http.static_page import accepts_gzip
 from simshard.shards.store import Snapshot
 from tests.builder import random_matrix, write_store
 from tests.test_api import client_of

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simshard.shards import sums
+from simshard.shards import float32_first as sums
 from simshard.shards.errors import InvalidQuery
+from simshard.shards.float32_first import best_sums
 from simshard.shards.format import ShardReader
 from simshard.shards.query import Query, Selection, merge, rounding_for, truncate
 from simshard.shards.search import partial, search_whole
 from simshard.shards.store import Snapshot
-from simshard.shards.sums import best_sums
 from tests.builder import random_matrix, write_store
 
 ITEMS = 300

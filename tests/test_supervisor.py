@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 from ray.exceptions import ActorUnavailableError, RayTaskError
 
-from simshard.serve import slots as slots_file
-from simshard.serve import supervisor as supervisor_file
-from simshard.serve.slots import NO_ANSWER, VERIFIES
-from simshard.serve.supervisor import Supervisor
+from simshard.serve.cluster import slots as slots_file
+from simshard.serve.cluster import supervisor as supervisor_file
+from simshard.serve.cluster.slots import NO_ANSWER, VERIFIES
+from simshard.serve.cluster.supervisor import Supervisor
 from simshard.shards.actor import Held
 from simshard.shards.errors import CorruptFile
 from tests.builder import random_matrix, write_store

@@ -1,0 +1,1 @@
+"""The Ray actors of one served store, and what they say of its state."""

@@ -1,0 +1,75 @@
+"""A question to one snapshot, ready to be answered, and the reply, as encoded bytes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+import xxhash
+
+from simshard.serve.engine.cache import Computed, Outcome
+from simshard.serve.engine.router import Table
+from simshard.shards.hidden import Hidden
+
+DEFAULT_TIMEOUT_MS = 1000
+
+
+@dataclass
+class Trace:
+    """How an answer was computed: milliseconds by stage, and the shards that were asked."""
+
+    stages: dict[str, float] = field(default_factory=dict)
+    shards: tuple[int, ...] = ()
+
+
+Compute = Callable[[Hidden, Trace], Awaitable[Computed]]
+
+
+def entity_tag(key: bytes) -> str:
+    """An ETag for what a key stands for."""
+    return f'"{xxhash.xxh3_128_hexdigest(key)}"'
+
+
+def names_tag(given: Iterable[str], etag: str) -> bool:
+    """Whether If-None-Match, given so often, names this entity tag."""
+    tags = [tag.strip().removeprefix("W/") for value in given for tag in value.split(",")]
+    return etag in tags
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question to one snapshot, ready to be answered; `key` tells it from every other.
+
+    kind: what it is to the cache, "" for what is never kept. asks_shards: whether an answer takes more than the items,
+    so that one kept in Redis is nearer than shards on other nodes.
+    """
+
+    table: Table
+    hidden: Hidden
+    kind: str
+    key: bytes
+    compute: Compute
+    asks_shards: bool
+    timeout_ms: int = DEFAULT_TIMEOUT_MS
+
+    @functools.cached_property
+    def etag(self) -> str:
+        """The entity tag of its answer: of snapshot, hidden items and question."""
+        return entity_tag(self.key)
+
+
+@dataclass
+class Reply:
+    """An answer's JSON bytes, the snapshot that it is of, where it came from, and milliseconds by stage.
+
+    etag: None for an answer that may not be kept, because a shard was away. shards: those that were asked for it now;
+    none where it was kept, or computed for another request at the same time.
+    """
+
+    body: bytes
+    snapshot: str
+    etag: str | None
+    outcome: Outcome
+    stages: dict[str, float]
+    shards: tuple[int, ...]

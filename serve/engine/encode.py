@@ -1,0 +1,131 @@
+"""Hits -> the bytes of an answer: ids, payloads, and what adds up to each score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from simshard.serve.engine.compiled_filters import Factors
+from simshard.serve.engine.router import Table
+from simshard.shards.payloads import Text
+from simshard.shards.query import Hits, Query, Rows
+
+Line = dict[str, Any]
+Columns = dict[bytes, Sequence[Text]]
+_ID, _SCORE, _PAYLOAD, _EXPLAIN = b'},{"id":', b',"score":', b',"payload":', b',"explain":'
+_FILLS_UP = b'null,"source":"fallback"'
+_NOTHING_ELSE = orjson.dumps({"missing_ids": [], "partial": False, "failed_shards": []})
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What is answered, rows yet: hits, the rows that only fill up behind them, and lines for each hit if explained.
+
+    shards: those that were asked; failed_shards: those of them that did not answer. unranked: rows of candidates that
+    are no hits; None where there were no candidates.
+    """
+
+    hits: Hits
+    filling: Rows
+    shards: tuple[int, ...]
+    failed_shards: tuple[int, ...]
+    explained: list[list[Line]] | None = None
+    unranked: Sequence[int] | None = None
+
+
+def explain(
+    table: Table, query: Query, hits: Hits, scores: NDArray[np.float32], factors: Factors | None
+) -> list[list[Line]]:
+    """For each hit the contribution of each seed that has a pair with it, then what each boost adds: they sum up.
+
+    scores: float32 (S, H), of the seeds with the hits, NaN where there is no pair. A `best_score` is one seed's alone.
+    """
+    ids = [table.items.id(row) for row in query.rows.tolist()]
+    there = ~np.isnan(scores)
+    values = np.zeros(scores.shape)
+    for seed in range(len(ids)):
+        values[seed] = query.contribution(seed, np.nan_to_num(scores[seed]))
+    if query.strategy == "best_score":
+        there, values = _deciding(there, values, query.negative)
+    sums = values.sum(axis=0, where=there)
+    lines: list[list[Line]] = []
+    for hit in range(len(hits.rows)):
+        seeds = np.flatnonzero(there[:, hit]).tolist()
+        lines.append([{"id": ids[seed], "contribution": np.float32(values[seed, hit])} for seed in seeds])
+    for place, (factor, mask) in enumerate(factors.each if factors else ()):
+        boosted = mask[hits.rows]
+        for hit in np.flatnonzero(boosted).tolist():
+            added = np.float32(sums[hit] * factor - sums[hit])
+            lines[hit].append({"boost": place, "factor": factor, "contribution": added})
+        sums[boosted] *= factor
+    return lines
+
+
+def _deciding(
+    there: NDArray[np.bool_], values: NDArray[np.float64], negative: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Of each hit the one seed whose score it has, and the scores, those of negative seeds negated."""
+    known = np.where(there, values, -np.inf)
+    best_positive = np.where(negative[:, None], -np.inf, known).argmax(axis=0)
+    best_negative = np.where(negative[:, None], known, -np.inf).argmax(axis=0)
+    hits = np.arange(there.shape[1])
+    against = known[best_negative, hits] > np.where(negative[best_positive], -np.inf, known[best_positive, hits])
+    against &= negative[best_negative]
+    only = np.zeros_like(there)
+    only[np.where(against, best_negative, best_positive), hits] = True
+    return only & there, np.where(negative[:, None], -values, values)
+
+
+def encode(table: Table, ranked: Ranked, missing: Sequence[int | str], with_payload: bool) -> bytes:
+    """The body of an answer of hits."""
+    items = table.items
+    filling = ranked.filling.tolist()
+    rows = ranked.hits.rows.tolist() + filling
+    scores = _numbers(ranked.hits.scores.astype(np.float32)) + [_FILLS_UP] * len(filling)
+    columns: Columns = {_ID: items.id_texts(rows), _SCORE: scores}
+    if with_payload:
+        columns[_PAYLOAD] = items.payload_texts(rows)
+    if ranked.explained is not None:
+        lines = [*ranked.explained, *([] for _ in filling)]
+        columns[_EXPLAIN] = [orjson.dumps(each, option=orjson.OPT_SERIALIZE_NUMPY) for each in lines]
+    rest: dict[str, Any] = {
+        "missing_ids": missing,
+        "partial": bool(ranked.failed_shards),
+        "failed_shards": ranked.failed_shards,
+    }
+    if ranked.unranked is not None:
+        rest["unranked_ids"] = [items.id(row) for row in ranked.unranked]
+    return _body(table, columns, orjson.dumps(rest))
+
+
+def encode_plain(table: Table, rows: Sequence[int], scores: NDArray[np.float32]) -> bytes:
+    """The same where there is nothing but hits with payload: rows and scores (K,)."""
+    items = table.items
+    columns: Columns = {_ID: items.id_texts(rows), _SCORE: _numbers(scores), _PAYLOAD: items.payload_texts(rows)}
+    return _body(table, columns, _NOTHING_ELSE)
+
+
+def _numbers(scores: NDArray[np.float32]) -> list[bytes]:
+    """Each score as JSON."""
+    return orjson.dumps(scores, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",") if len(scores) else []
+
+
+def _body(table: Table, columns: Columns, rest: bytes) -> bytes:
+    """All as one: `columns` has what each hit says of itself, behind what stands before that."""
+    pieces: list[Text] = []
+    for before in columns:
+        pieces += before, b""
+    pieces *= len(columns[_ID])
+    for place, values in enumerate(columns.values()):
+        pieces[2 * place + 1 :: 2 * len(columns)] = values
+    start = b'{"snapshot":%b,"hits":[' % orjson.dumps(table.name)
+    if not pieces:
+        return start + b"]," + rest[1:]
+    pieces[0] = start + _ID.removeprefix(b"},")
+    pieces += b"}],", rest[1:]
+    return b"".join(pieces)

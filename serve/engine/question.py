@@ -1,0 +1,224 @@
+"""Requests -> questions: ids become rows of one snapshot, options are checked, a key tells each from every other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simshard.serve.engine.compiled_filters import Selections
+from simshard.serve.engine.router import Table
+from simshard.serve.schema.requests import (
+    MAX_DEPTH,
+    MAX_SEEDS,
+    HitOptions,
+    Id,
+    Liking,
+    RankRequest,
+    RecommendRequest,
+    Scoring,
+    Seed,
+    SimilarRequest,
+)
+from simshard.shards.errors import InvalidQuery, UnknownItem
+from simshard.shards.items import plain_id
+from simshard.shards.query import Query, Selection, Strategy, rounding_for
+
+_NONE = np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Known seeds in the order of the request, and the ids of the unknown ones."""
+
+    rows: tuple[int, ...] = ()
+    weights: tuple[float, ...] = ()
+    negative: tuple[bool, ...] = ()
+    missing: tuple[int | str, ...] = ()
+
+    def in_row_order(self) -> Seeds:
+        """The same seeds by ascending row."""
+        return seeds_of(sorted(zip(self.rows, self.weights, self.negative, strict=True)), self.missing)
+
+
+def seeds_of(known: Sequence[tuple[int, float, bool]], missing: tuple[int | str, ...]) -> Seeds:
+    """Seeds of row, weight and whether it is negative, and the ids of unknown ones."""
+    rows, weights, negative = zip(*known, strict=True) if known else ((), (), ())
+    return Seeds(rows, weights, negative, missing)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a snapshot. Filters stand as canonical text; `key` is that of its answer.
+
+    candidates: the rows to put in order; None: all items. fallback: an attribute, and whether larger comes first.
+    """
+
+    seeds: Seeds
+    limit: int
+    offset: int = 0
+    strategy: Strategy = "sum_scores"
+    exclude: tuple[int, ...] = ()
+    candidates: tuple[int, ...] | None = None
+    score_threshold: float | None = None
+    filter: str = ""
+    boosts: tuple[tuple[str, float], ...] = ()
+    diversity: float = 0.0
+    group_by: str | None = None
+    group_size: int = 1
+    fallback: tuple[str, bool] | None = None
+    explain: bool = False
+    with_payload: bool = True
+    timeout_ms: int = field(default=1000, repr=False, compare=False)
+
+    @property
+    def kind(self) -> str:
+        """The class that it belongs to for the cache: "similar" is read from the best stored beside one row."""
+        more = self.boosts or self.diversity or self.group_by or self.fallback or self.explain
+        one = self.seeds.negative == (False,) and self.candidates is None
+        return "similar" if one and not more else "recommend"
+
+    @property
+    def key(self) -> str:
+        """What tells it from every other question to a snapshot."""
+        seeds, limit, offset, payload = self.seeds, self.limit, self.offset, self.with_payload
+        plain = Question(Seeds(seeds.rows, (1.0,), (False,)), limit, offset, with_payload=payload)
+        if len(seeds.rows) == 1 and self == plain:
+            return plain_key(seeds.rows[0], limit, offset, payload)
+        return repr(self)
+
+    def query(self, table: Table, selection: Selection | None, factors: NDArray[np.float64] | None) -> Query:
+        """The question as shards understand it. Raises InvalidQuery for weights and boosts that are too large."""
+        weights = np.array(self.seeds.weights)
+        largest = math.prod(max(factor, 1.0) for _, factor in self.boosts)
+        manifest = table.snapshot.manifest
+        return Query(
+            rows=np.array(self.seeds.rows, dtype=np.uint32),
+            weights=weights,
+            negative=np.array(self.seeds.negative, dtype=np.bool_),
+            exclude=np.array(sorted({*self.seeds.rows, *self.exclude}), dtype=np.uint32),
+            limit=self.limit,
+            offset=self.offset,
+            strategy=self.strategy,
+            score_threshold=self.score_threshold,
+            rounding=rounding_for(weights, manifest.score_abs_max, largest, manifest.score_abs_min),
+            selection=selection,
+            factors=factors,
+        )
+
+
+def plain_key(row: int, limit: int, offset: int, with_payload: bool) -> str:
+    """The key of the question for the best of one item, with nothing else to it."""
+    return f"similar {row} {limit} {offset} {with_payload}"
+
+
+def row_of(table: Table, id_: int | str) -> int:
+    """The row of an id. Raises UnknownItem."""
+    row = table.items.row(id_)
+    if row is None:
+        raise unknown(table, id_)
+    return row
+
+
+def unknown(table: Table, id_: int | str) -> UnknownItem:
+    """The error for an id that a snapshot does not have."""
+    return UnknownItem(f"item {id_!r} is not in snapshot {table.name}")
+
+
+def ask_similar(table: Table, selections: Selections, request: SimilarRequest) -> Question:
+    """What is similar to an item. Raises UnknownItem, unless there is a fallback, and InvalidQuery."""
+    row = table.items.row(request.id)
+    if row is None and request.fallback is None:
+        raise unknown(table, request.id)
+    seeds = Seeds(missing=(request.id,)) if row is None else Seeds((row,), (1.0,), (False,))
+    return _of_options(Question(seeds, request.limit), table, selections, request)
+
+
+def ask_recommend(table: Table, selections: Selections, request: RecommendRequest) -> Question:
+    """What goes with these items. Raises UnknownItem, unless there is a fallback, and InvalidQuery."""
+    seeds = _seeds(table, request, request.fallback is None)
+    if not request.explain:
+        seeds = seeds.in_row_order()  # one cache entry for all orders; an explanation keeps the request's
+    question = Question(seeds, request.limit, strategy=request.strategy)
+    return _of_options(question, table, selections, request)
+
+
+def ask_rank(table: Table, selections: Selections, request: RankRequest) -> Question:
+    """The candidates in order for the seeds. Raises UnknownItem and InvalidQuery."""
+    seeds = _seeds(table, request, True)
+    rows = _look_up(table, request.candidates, "candidates[{}]".format)
+    missing = tuple(plain_id(id_) for row, id_ in zip(rows, request.candidates, strict=True) if row is None)
+    seeds = replace(seeds, missing=seeds.missing + missing)
+    known = tuple(row for row in rows if row is not None)
+    question = Question(seeds, max(len(known), 1), strategy=request.strategy, candidates=known)
+    return _of_scoring(question, selections, request)
+
+
+def _of_options(question: Question, table: Table, selections: Selections, options: HitOptions) -> Question:
+    if options.offset + options.limit > MAX_DEPTH:
+        raise InvalidQuery("offset", f"offset + limit is {options.offset + options.limit}, at most {MAX_DEPTH}")
+    if options.diversity and options.offset:
+        raise InvalidQuery("offset", "diversity orders the first page only; ask for a larger limit instead")
+    if options.group_size != 1 and options.group_by is None:
+        raise InvalidQuery("group_size", "there is no group_by that it could be of")
+    rows = table.items.find_all(options.exclude_ids) if options.exclude_ids else _NONE
+    fallback = options.fallback
+    return _of_scoring(
+        question,
+        selections,
+        options,
+        offset=options.offset,
+        exclude=tuple(np.unique(rows[rows >= 0]).tolist()) if len(rows) else (),
+        diversity=options.diversity,
+        group_by=options.group_by,
+        group_size=options.group_size,
+        fallback=None if fallback is None else (fallback.order_by, fallback.direction == "desc"),
+    )
+
+
+def _of_scoring(question: Question, selections: Selections, options: Scoring, **others: Any) -> Question:
+    return replace(
+        question,
+        **others,
+        score_threshold=options.score_threshold,
+        filter=selections.canonical(options.filter),
+        boosts=selections.boosts(options.boost),
+        explain=options.explain,
+        with_payload=options.with_payload,
+        timeout_ms=options.timeout_ms,
+    )
+
+
+def _look_up(table: Table, ids: Sequence[Id], place: Callable[[int], str]) -> list[int | None]:
+    """The row of each id, None for unknown ones. Raises InvalidQuery, naming the place, for an id given twice."""
+    rows = [None if row < 0 else row for row in table.items.find_all(ids).tolist()]
+    same = [str(id_) if row is None else row for id_, row in zip(ids, rows, strict=True)]
+    if len(set(same)) < len(same):
+        seen: set[int | str] = set()
+        second = next(i for i, each in enumerate(same) if each in seen or seen.add(each))  # type: ignore[func-returns-value]
+        raise InvalidQuery(place(second), f"id {ids[second]!r} is given twice")
+    return rows
+
+
+def _seeds(table: Table, request: Liking, needs_positive: bool) -> Seeds:
+    if len(request.positive) + len(request.negative) > MAX_SEEDS:
+        raise InvalidQuery("negative", f"more than {MAX_SEEDS} seeds in all")
+    given = [
+        (seed.id, seed.weight) if isinstance(seed, Seed) else (seed, 1.0)
+        for seed in (*request.positive, *request.negative)
+    ]
+    positive = len(request.positive)
+
+    def place(i: int) -> str:
+        return f"positive[{i}]" if i < positive else f"negative[{i - positive}]"
+
+    rows = _look_up(table, [id_ for id_, _ in given], place)
+    if needs_positive and all(row is None for row in rows[:positive]):
+        raise UnknownItem(f"none of the positive ids is in snapshot {table.name}")
+    both = list(enumerate(zip(rows, given, strict=True)))
+    known = [(row, weight, i >= positive) for i, (row, (_, weight)) in both if row is not None]
+    return seeds_of(known, tuple(plain_id(id_) for _, (row, (id_, _)) in both if row is None))

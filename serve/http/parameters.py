@@ -1,0 +1,105 @@
+"""Requests out of query strings, in which objects and lists are JSON, and out of bodies."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, TypeVar
+
+import orjson
+from pydantic import Field, StrictInt
+from starlette.requests import Request
+
+from simshard.serve.engine.service import MOST_VALUES
+from simshard.serve.schema.requests import TEXT_PARAMETERS, Limit, Model, Text
+from simshard.serve.schema.validation import parse
+from simshard.shards.errors import InvalidQuery, SimshardError
+
+M = TypeVar("M", bound=Model)
+IdText = Annotated[Text, Field(min_length=1, description="The item's id as text.")]
+
+
+class FindRequest(Model):
+    """The parameters of GET /v1/items."""
+
+    q: Annotated[
+        Text,
+        Field(
+            max_length=200,
+            description="Beginnings of words of the title, in any case, without accents; or an id. None: all.",
+        ),
+    ] = ""
+    limit: Limit = 10
+
+
+class AttributesRequest(Model):
+    """The parameters of GET /v1/attributes."""
+
+    values: Annotated[StrictInt, Field(ge=0, le=MOST_VALUES, description="Most values to list of each attribute.")] = (
+        100
+    )
+
+
+class ScoreRequest(Model):
+    """The parameters of GET /v1/score."""
+
+    a: IdText
+    b: IdText
+
+
+class InvalidBody(SimshardError):
+    """A body that is no JSON."""
+
+
+def from_query(model: type[M], request: Request, **in_path: str) -> M:
+    """The request in a query string: text for names and ids, JSON for all else. Raises InvalidQuery.
+
+    in_path: fields that the path holds.
+    """
+    given: dict[str, Any] = dict(in_path)
+    if request.scope["query_string"]:
+        for name, text in request.query_params.multi_items():
+            if name in in_path:
+                raise InvalidQuery(name, f"the {name} stands in the path")
+            if name not in model.model_fields:
+                known = [each for each in model.model_fields if each not in in_path]
+                raise InvalidQuery(name, f"no such parameter; there are {', '.join(known) or 'none'}")
+            if name in given:
+                raise InvalidQuery(name, "given twice")
+            given[name] = _decode(name, text)
+    return parse(model, given)
+
+
+def media_type(request: Request) -> str:
+    """The type of its body, without parameters, in small letters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def from_body(model: type[M], request: Request) -> M:
+    """The request in a body. Raises InvalidBody and InvalidQuery."""
+    body = await request.body()
+    if not body:
+        raise InvalidQuery("body", "Field required")
+    kind = media_type(request)
+    if not kind.startswith("application/") or not kind.endswith(("/json", "+json")):
+        raise InvalidQuery("body", "send it with content-type: application/json")
+    try:
+        # Not orjson, to which an integer of 20 digits is a float and half a surrogate pair is no JSON.
+        values = json.loads(body)
+    except json.JSONDecodeError as error:
+        raise InvalidBody(f"the body is not JSON: {error.msg} at byte {error.pos}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidBody(f"the body is not JSON: not UTF-8 at byte {error.start}") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidBody(
+            "the body is not JSON that can be read: it is nested too deeply, or a number too long"
+        ) from error
+    return parse(model, values)
+
+
+def _decode(name: str, text: str) -> Any:
+    if name in TEXT_PARAMETERS or (name == "filter" and text[:1] not in ("{", '"')):
+        return text
+    try:
+        return orjson.loads(text.lower() if text in ("True", "False") else text)
+    except orjson.JSONDecodeError:
+        return text  # what is wrong with it will be told

@@ -1,0 +1,1 @@
+"""Ray, Serve, HAProxy and Redis started for one run, and ended again."""
