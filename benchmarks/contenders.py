@@ -17,7 +17,7 @@ import httpx
 import psutil
 
 from benchmarks import machine, rival_data, rivals
-from simshard.serve.launch.run_folder import free_port
+from simshard.serve.launch.ports import free_port
 from simshard.shards.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -19,8 +19,8 @@ from starlette.routing import Route
 
 from benchmarks import reference
 from simshard.serve.engine.cache import Cache, Lru
-from simshard.serve.engine.router import local_table
 from simshard.serve.engine.service import Service
+from simshard.serve.engine.table import local_table
 from simshard.serve.http.api import build_api
 from simshard.shards.hidden import hide_item, read_hidden
 from simshard.shards.items import Items

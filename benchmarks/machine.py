@@ -145,7 +145,7 @@ class Server:
     def __init__(self, store: Path, *options: str) -> None:
         import httpx
 
-        from simshard.serve.launch.run_folder import free_port
+        from simshard.serve.launch.ports import free_port
 
         begun = time.monotonic()
         port = free_port()

@@ -46,9 +46,9 @@ def env(
 
     With --app, those that a second job needs to join the cluster of a running application.
     """
-    from simshard.serve.launch.connection import find
-    from simshard.serve.launch.ray_environment import HAPROXY_FOLDER, of_node, token_file, write_token
-    from simshard.serve.launch.run_folder import private_folder
+    from simshard.serve.launch.ray_environment import HAPROXY_FOLDER, of_node, write_token
+    from simshard.shards.private_folders import private_folder
+    from simshard.shards.ray_cluster import find, token_file
 
     if app is not None and (yaml or make_token):
         raise typer.BadParameter("--app is for a job that joins; --yaml and --make-token are for nodes")

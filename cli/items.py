@@ -105,7 +105,7 @@ def _set_hidden(id_: str, store: str | None, url: str | None, json: bool, hide: 
 
 def _hide_by_server(id_: str, url: str, hide: bool) -> Any:
     from simshard.serve.client import flows as calls
-    from simshard.serve.settings import ADMIN_KEY_VARIABLE
+    from simshard.serve.schema.keys import ADMIN_KEY_VARIABLE
 
     make = calls.hide if hide else calls.unhide
     return orjson.loads(ask_server(url, lambda: next(make(id_)), os.environ.get(ADMIN_KEY_VARIABLE)))

@@ -86,8 +86,8 @@ def run_build(
     """
     started = time.monotonic()
     if address is not None:
-        from simshard.serve.launch.connection import join
-        from simshard.serve.launch.nodes import check_build
+        from simshard.shards.ray_cluster import join
+        from simshard.shards.ray_nodes import check_build
 
         join(address)
         check_build(store.root, [path for path in inputs if path != "-"])

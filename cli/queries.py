@@ -222,8 +222,8 @@ def ask_server(url: str, call: Callable[[], Any], key: str | None = None) -> byt
 
 async def _ask_store(path: str, ask: Callable[[Any], Any], snapshot: str | None) -> bytes:
     from simshard.serve.engine.cache import Cache, Lru
-    from simshard.serve.engine.router import local_table
     from simshard.serve.engine.service import Service
+    from simshard.serve.engine.table import local_table
     from simshard.shards.errors import SimshardError
     from simshard.shards.hidden import read_hidden
     from simshard.shards.store import Snapshot, Store

@@ -72,14 +72,8 @@ def serve(
     SIMSHARD_API_KEY, if set, must come with every request but those for the page, /livez and /readyz.
     SIMSHARD_ADMIN_KEY is what changes over HTTP need.
     """
-    from simshard.serve.settings import (
-        ADMIN_KEY_VARIABLE,
-        API_KEY_VARIABLE,
-        InvalidSetting,
-        check_bind,
-        read_settings,
-        settings_from,
-    )
+    from simshard.serve.schema.keys import ADMIN_KEY_VARIABLE, API_KEY_VARIABLE
+    from simshard.serve.settings import InvalidSetting, check_bind, read_settings, settings_from
 
     flags = {
         "store": str(Path(store).resolve()),
@@ -129,7 +123,8 @@ def run_server(settings: Settings, where: Where, hint: str = "") -> None:
     """Start everything, print the line that tells of it and the hint, wait for a signal, end everything."""
     import psutil
 
-    from simshard.serve.launch.run_folder import RunFolder, check_port, clean_leftovers
+    from simshard.serve.launch.ports import check_port
+    from simshard.serve.launch.run_folder import RunFolder, clean_leftovers
     from simshard.shards.attributes import check_image
     from simshard.shards.errors import SimshardError
     from simshard.shards.items import Items
@@ -214,9 +209,9 @@ class _Run:
 
     def _start(self) -> str:
         """Start what is needed; the line that tells of it."""
-        from simshard.serve.launch.connection import Connection
         from simshard.serve.launch.ray_serve import App
         from simshard.serve.launch.ray_start import address
+        from simshard.shards.ray_cluster import Connection
 
         cluster = self._cluster()
         self.closers.append(cluster.close)

@@ -18,7 +18,7 @@ import ray
 import ray.data
 
 from simshard.serve.client import Client
-from simshard.serve.launch.connection import join
+from simshard.shards.ray_cluster import join
 
 
 class Neighbors:

@@ -20,20 +20,12 @@ from simshard.serve.cluster.health_report import describe_health
 from simshard.serve.cluster.slots import NAMESPACE, slot_name
 from simshard.serve.cluster.supervisor import State, get_supervisor
 from simshard.serve.engine.cache import Cache, Lru, RedisCache
-from simshard.serve.engine.router import Table, open_table, with_image
 from simshard.serve.engine.service import Service
+from simshard.serve.engine.table import Table, open_table, with_image
 from simshard.serve.http.api import build_api
 from simshard.serve.http.in_process import Answer, call
-from simshard.serve.launch.haproxy import HOST_VARIABLE
-from simshard.serve.settings import (
-    ADMIN_KEY_VARIABLE,
-    API_KEY_VARIABLE,
-    InvalidSetting,
-    Settings,
-    check_bind,
-    is_loopback,
-    settings_from,
-)
+from simshard.serve.schema.keys import ADMIN_KEY_VARIABLE, API_KEY_VARIABLE, HOST_VARIABLE, is_loopback
+from simshard.serve.settings import InvalidSetting, Settings, check_bind, settings_from
 from simshard.shards.format import ShardReader
 from simshard.shards.hidden import read_hidden
 from simshard.shards.store import Snapshot, Store

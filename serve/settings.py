@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
@@ -12,12 +11,11 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from simshard.serve.schema.keys import API_KEY_VARIABLE, is_loopback
 from simshard.serve.schema.requests import FILTER_NAME, Filter
 from simshard.serve.schema.validation import expand, fault_of, parse
 from simshard.shards.errors import InvalidQuery, SimshardError
 
-API_KEY_VARIABLE = "SIMSHARD_API_KEY"
-ADMIN_KEY_VARIABLE = "SIMSHARD_ADMIN_KEY"
 TransportChoice = Literal["auto", "actor"]
 CACHE_CLASSES = ("similar", "recommend")
 
@@ -113,19 +111,6 @@ def _check_names(values: Mapping[str, Any], where: str = "") -> None:
     unknown = sorted(set(values).difference(known))
     if unknown:
         raise InvalidSetting(f"{where}{', '.join(unknown)}: no such setting; there are {', '.join(known)}")
-
-
-def bearer(api_key: str | None) -> dict[str, str]:
-    """The headers that a request to a server with this API key needs."""
-    return {"Authorization": f"Bearer {api_key}"} if api_key else {}
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address or host name."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def check_bind(host: str, api_key: str | None) -> None:

@@ -9,7 +9,8 @@ from contextlib import suppress
 
 import psutil
 
-from simshard.serve.launch.run_folder import _base, free_port
+from simshard.serve.launch.ports import free_port
+from simshard.shards.private_folders import _base
 
 PROGRAM = "from simshard.cli.main import main; main()"
 

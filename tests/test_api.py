@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from simshard.serve.engine.cache import Cache, Lru
-from simshard.serve.engine.router import local_table
 from simshard.serve.engine.service import Service
+from simshard.serve.engine.table import local_table
 from simshard.serve.http.access import MAX_BODY
 from simshard.serve.http.api import build_api
 from simshard.shards.errors import ShardUnavailable

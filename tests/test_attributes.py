@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from simshard.cli.main import app
 from simshard.serve.engine import service as service_file
 from simshard.serve.engine.cache import Cache, Lru
-from simshard.serve.engine.router import local_table
 from simshard.serve.engine.service import Service
+from simshard.serve.engine.table import local_table
 from simshard.serve.schema.answers import Attributes
 from simshard.shards import attributes
 from simshard.shards.attributes import describe_attributes, origins_of, shorten

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from simshard.serve.engine.cache import Cache, Lru
-from simshard.serve.engine.router import local_table
 from simshard.serve.engine.service import Service
+from simshard.serve.engine.table import local_table
 from simshard.shards.store import Snapshot
 from tests import oracle
 from tests.builder import random_matrix, write_store

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from simshard.serve.engine.cache import Breaker, Cache, Computed, Lru, RedisCache, _name
+from simshard.serve.engine.cache import Breaker, Cache, FreshAnswer, Lru, RedisCache, _name
 from simshard.serve.launch.redis_server import RedisServer, find_server
 
 
@@ -45,7 +45,7 @@ def computing(body, calls, delay=0.0, keep=True):
     async def compute():
         calls.append(body)
         await asyncio.sleep(delay)
-        return Computed(body, keep)
+        return FreshAnswer(body, keep)
 
     return compute
 

@@ -14,10 +14,11 @@ import pytest
 from simshard.serve.client import AsyncClient, Client
 from simshard.serve.client import flows as calls
 from simshard.serve.engine.cache import Cache, Lru
-from simshard.serve.engine.router import local_table
 from simshard.serve.engine.service import Service
+from simshard.serve.engine.table import local_table
 from simshard.serve.http.api import build_api
-from simshard.serve.schema.answers import Answer, Problem
+from simshard.serve.schema.answers import Answer
+from simshard.serve.schema.problems import Problem
 from simshard.shards.errors import (
     DeadlineExceeded,
     InvalidFilter,
@@ -237,12 +238,14 @@ def test_importing_it_brings_neither_ray_nor_the_server():
     ours = {name for name in loaded if name.startswith("simshard.")}
     assert ours == {
         "simshard.serve",
-        "simshard.serve.schema.answers",
-        "simshard.serve.client.flows",
         "simshard.serve.client",
-        "simshard.serve.schema.validation",
+        "simshard.serve.client.client",
+        "simshard.serve.client.flows",
+        "simshard.serve.schema",
+        "simshard.serve.schema.answers",
+        "simshard.serve.schema.keys",
+        "simshard.serve.schema.problems",
         "simshard.serve.schema.requests",
-        "simshard.serve.settings",
         "simshard.shards",
         "simshard.shards.errors",
     }

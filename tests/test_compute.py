@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simshard.ingest import feature_store as columns
-from simshard.ingest import scoring, similarity
+from simshard.ingest import scoring_tasks as scoring
+from simshard.ingest import similarity
 from simshard.ingest.build_catalogue import ComputeOptions, compute
 from simshard.ingest.features import FeatureSpec
 from simshard.shards.errors import InputError, StoreError

@@ -8,7 +8,7 @@ import subprocess
 import httpx
 import pytest
 
-from simshard.serve.launch.run_folder import free_port
+from simshard.serve.launch.ports import free_port
 from simshard.shards.store import Store
 from tests.server import command
 

@@ -21,8 +21,8 @@ import numpy as np
 import psutil
 import pytest
 
-from simshard.serve.launch.ray_environment import LOOPBACK_VARIABLE
 from simshard.serve.launch.redis_server import find_server
+from simshard.shards.ray_cluster import LOOPBACK_VARIABLE
 from tests import oracle
 from tests.builder import random_matrix, write_store
 from tests.conftest import MATRICES, skip_unless_ci

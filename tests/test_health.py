@@ -7,8 +7,8 @@ from simshard.serve.cluster.health_report import describe_health
 from simshard.serve.cluster.slots import NO_ANSWER, VERIFIES
 from simshard.serve.cluster.supervisor import State
 from simshard.serve.engine.cache import Cache, Lru
-from simshard.serve.engine.router import local_table
 from simshard.serve.engine.service import Service
+from simshard.serve.engine.table import local_table
 from simshard.serve.http.api import build_api
 from simshard.serve.schema.answers import Health
 from simshard.shards.actor import Held

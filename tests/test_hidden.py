@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from simshard.cli.main import app
 from simshard.serve.engine.cache import Cache, Lru
-from simshard.serve.engine.router import local_table
 from simshard.serve.engine.service import Service
+from simshard.serve.engine.table import local_table
 from simshard.serve.http.api import build_api
 from simshard.shards import hidden as module
 from simshard.shards.errors import StoreError, UnknownItem

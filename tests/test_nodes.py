@@ -5,17 +5,10 @@ from importlib import metadata
 
 import pytest
 
-from simshard.serve.launch.nodes import (
-    Node,
-    check_guarded,
-    check_seen,
-    check_versions,
-    look,
-    missing,
-    serve_host,
-)
+from simshard.serve.launch.nodes import check_guarded, missing, serve_host
 from simshard.serve.launch.ray_environment import COSTS, of_node
 from simshard.shards.errors import SimshardError
+from simshard.shards.ray_nodes import Node, check_seen, check_versions, look
 
 
 def node(number=1, **changes):

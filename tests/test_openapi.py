@@ -15,8 +15,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from simshard.serve.engine.cache import Cache, Lru
-from simshard.serve.engine.router import local_table
 from simshard.serve.engine.service import Service
+from simshard.serve.engine.table import local_table
 from simshard.serve.http.api import build_api
 from simshard.shards.store import Snapshot
 from tests.builder import random_matrix, write_store

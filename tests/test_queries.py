@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from simshard.serve.engine.batch import answer_batch
 from simshard.serve.engine.cache import Cache, Lru
-from simshard.serve.engine.router import local_table
 from simshard.serve.engine.service import Service
+from simshard.serve.engine.table import local_table
 from simshard.serve.schema.requests import BulkRequest, RankRequest, RecommendRequest, SimilarRequest
 from simshard.serve.schema.validation import parse
 from simshard.shards.errors import InvalidQuery

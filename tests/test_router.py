@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simshard.serve.engine.router import Found, local_table, pair_scores, search
+from simshard.serve.engine.router import SearchResult, pair_scores, search
+from simshard.serve.engine.table import local_table
 from simshard.shards import search as shard_search
 from simshard.shards.errors import ShardUnavailable
 from simshard.shards.format import ShardReader
@@ -62,7 +63,7 @@ def query_of(seeds, abs_max, exclude=(), **options):
 
 
 def answers(table, query):
-    found: Found = asyncio.run(search(table, query, POOL))
+    found: SearchResult = asyncio.run(search(table, query, POOL))
     assert found.failed_shards == ()
     return list(zip(found.hits.rows.tolist(), found.hits.scores.astype(np.float32), strict=True))
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from simshard.serve.launch.connection import Connection, connections, find
-from simshard.serve.launch.ray_environment import foreign, of_own_cluster, past_proxies, token_file, write_token
-from simshard.serve.launch.run_folder import RunFolder, clean_leftovers, private_folder, running_folders
+from simshard.serve.launch.ray_environment import foreign, of_own_cluster, write_token
+from simshard.serve.launch.run_folder import RunFolder, clean_leftovers
 from simshard.shards.errors import SimshardError
+from simshard.shards.private_folders import private_folder, running_folders
+from simshard.shards.ray_cluster import Connection, connections, find, past_proxies, token_file
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ def test_a_token_that_others_can_read_is_told(base, tmp_path, mode, warned):
     token.chmod(mode)
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     env |= {"RAY_AUTH_TOKEN_PATH": str(token), "RAY_BACKEND_LOG_LEVEL": "fatal"}
-    program = "from simshard.serve.launch.connection import _use_token; import json, os; _use_token()\n"
+    program = "from simshard.shards.ray_cluster import _use_token; import json, os; _use_token()\n"
     program += "print(json.dumps(os.environ['RAY_AUTH_MODE']))"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=env)
     assert json.loads(done.stdout) == "token"

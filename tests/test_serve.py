@@ -17,8 +17,8 @@ import numpy as np
 import psutil
 import pytest
 
+from simshard.serve.launch.ports import free_port
 from simshard.serve.launch.redis_server import find_server
-from simshard.serve.launch.run_folder import free_port
 from tests import oracle
 from tests.builder import write_store
 from tests.conftest import ITEMS, MATRICES

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from simshard.serve.engine.cache import Cache, Lru
-from simshard.serve.engine.router import local_table
 from simshard.serve.engine.service import Service
+from simshard.serve.engine.table import local_table
 from simshard.serve.http import static_page as page
 from simshard.serve.http.static_page import accepts_gzip
 from simshard.shards.store import Snapshot

@@ -16,11 +16,11 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from simshard.serve.client import flows as calls
+from simshard.serve.client import flows
 from simshard.serve.client.flows import Flow, request_of
-from simshard.serve.schema.answers import STATUS, Problem
-from simshard.serve.settings import API_KEY_VARIABLE, bearer, is_loopback
-from simshard.shards.errors import InvalidFilter, InvalidQuery, ServiceUnreachable, SimshardError
+from simshard.serve.schema.keys import API_KEY_VARIABLE, bearer, is_loopback
+from simshard.serve.schema.problems import Problem, error_of
+from simshard.shards.errors import ServiceUnreachable, SimshardError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -79,18 +79,18 @@ class Client:
                 result: T = done.value
                 return result
 
-    similar = _sync(calls.similar)
-    recommend = _sync(calls.recommend)
-    recommend_batch = _sync(calls.recommend_batch)
-    rank = _sync(calls.rank)
-    score = _sync(calls.score)
-    items = _sync(calls.items)
-    item = _sync(calls.item)
-    hide = _sync(calls.hide)
-    unhide = _sync(calls.unhide)
-    snapshots = _sync(calls.snapshots)
-    similar_many = _sync(calls.similar_many)
-    raw = _sync(calls.raw)
+    similar = _sync(flows.similar)
+    recommend = _sync(flows.recommend)
+    recommend_batch = _sync(flows.recommend_batch)
+    rank = _sync(flows.rank)
+    score = _sync(flows.score)
+    items = _sync(flows.items)
+    item = _sync(flows.item)
+    hide = _sync(flows.hide)
+    unhide = _sync(flows.unhide)
+    snapshots = _sync(flows.snapshots)
+    similar_many = _sync(flows.similar_many)
+    raw = _sync(flows.raw)
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -136,18 +136,18 @@ class AsyncClient:
                 result: T = done.value
                 return result
 
-    similar = _async(calls.similar)
-    recommend = _async(calls.recommend)
-    recommend_batch = _async(calls.recommend_batch)
-    rank = _async(calls.rank)
-    score = _async(calls.score)
-    items = _async(calls.items)
-    item = _async(calls.item)
-    hide = _async(calls.hide)
-    unhide = _async(calls.unhide)
-    snapshots = _async(calls.snapshots)
-    similar_many = _async(calls.similar_many)
-    raw = _async(calls.raw)
+    similar = _async(flows.similar)
+    recommend = _async(flows.recommend)
+    recommend_batch = _async(flows.recommend_batch)
+    rank = _async(flows.rank)
+    score = _async(flows.score)
+    items = _async(flows.items)
+    item = _async(flows.item)
+    hide = _async(flows.hide)
+    unhide = _async(flows.unhide)
+    snapshots = _async(flows.snapshots)
+    similar_many = _async(flows.similar_many)
+    raw = _async(flows.raw)
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -179,9 +179,4 @@ def _checked(response: httpx.Response) -> httpx.Response:
         problem = Problem.model_validate_json(response.content)
     except ValueError:
         raise SimshardError(f"{response.url}: {response.status_code}: {response.text[:200]}") from None
-    kind = next((kind for kind, _, title in STATUS if title == problem.title), SimshardError)
-    if not issubclass(kind, InvalidQuery):
-        raise kind(problem.detail)
-    field = problem.field or "body"
-    message = problem.detail.removeprefix(f"{field}: ")
-    raise InvalidFilter(field, message, problem.attributes) if problem.attributes is not None else kind(field, message)
+    raise error_of(problem)

@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 import httpx
 
-from simshard.serve.schema.answers import Answer, Batch, FoundItems, HiddenState, Id, Item, Problem, Score, Snapshots
+from simshard.serve.schema.answers import Answer, Batch, FoundItems, HiddenState, Id, Item, Score, Snapshots
+from simshard.serve.schema.problems import Problem
 from simshard.serve.schema.requests import MAX_BULK, TEXT_PARAMETERS
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ class HandleTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
         from ray import serve
 
         if not ray.is_initialized():
-            from simshard.serve.launch.connection import join
+            from simshard.shards.ray_cluster import join
 
             join(address, name)
             logging.getLogger("ray.serve").setLevel(logging.WARNING)

@@ -7,8 +7,8 @@ from typing import Any
 
 from simshard.serve.cluster.slots import told
 from simshard.serve.cluster.supervisor import State
-from simshard.serve.engine.router import Table
 from simshard.serve.engine.service import Service
+from simshard.serve.engine.table import Table
 
 
 def describe_health(service: Service, state: State, problem: str | None) -> dict[str, Any]:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import time
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 import xxhash
 
-from simshard.serve.engine.cache import Computed, Outcome
-from simshard.serve.engine.router import Table
+from simshard.serve.engine.cache import FreshAnswer, Outcome
+from simshard.serve.engine.compiled_filters import CompiledFilters
+from simshard.serve.engine.encode import encode
+from simshard.serve.engine.pipeline import find_hits
+from simshard.serve.engine.question import Question
+from simshard.serve.engine.table import Table
 from simshard.shards.hidden import Hidden
 
 DEFAULT_TIMEOUT_MS = 1000
+FEW_HITS = 50  # are encoded where they stand, more in a thread
 
 
 @dataclass
@@ -23,7 +31,7 @@ class Trace:
     shards: tuple[int, ...] = ()
 
 
-Compute = Callable[[Hidden, Trace], Awaitable[Computed]]
+Compute = Callable[[Hidden, Trace], Awaitable[FreshAnswer]]
 
 
 def entity_tag(key: bytes) -> str:
@@ -38,7 +46,7 @@ def names_tag(given: Iterable[str], etag: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AnswerJob:
     """A question to one snapshot, ready to be answered; `key` tells it from every other.
 
     kind: what it is to the cache, "" for what is never kept. asks_shards: whether an answer takes more than the items,
@@ -60,7 +68,7 @@ class Asked:
 
 
 @dataclass
-class Reply:
+class EncodedAnswer:
     """An answer's JSON bytes, the snapshot that it is of, where it came from, and milliseconds by stage.
 
     etag: None for an answer that may not be kept, because a shard was away. shards: those that were asked for it now;
@@ -73,3 +81,24 @@ class Reply:
     outcome: Outcome
     stages: dict[str, float]
     shards: tuple[int, ...]
+
+
+def hits_job(table: Table, question: Question, selections: CompiledFilters, pool: Executor) -> Compute:
+    """What computes the answer."""
+    missing, payload = question.seeds.missing, question.with_payload
+
+    async def compute(hidden: Hidden, trace: Trace) -> FreshAnswer:
+        begun = time.perf_counter()
+        ranked = await find_hits(table, question, selections, hidden, pool)
+        searched = time.perf_counter()
+        if len(ranked.hits.rows) > FEW_HITS:
+            loop = asyncio.get_running_loop()
+            body = await loop.run_in_executor(pool, encode, table, ranked, missing, payload)
+        else:
+            body = encode(table, ranked, missing, payload)
+        trace.stages["search"] = (searched - begun) * 1e3
+        trace.stages["encode"] = (time.perf_counter() - searched) * 1e3
+        trace.shards = ranked.shards
+        return FreshAnswer(body, keep=not ranked.failed_shards)
+
+    return compute

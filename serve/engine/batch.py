@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
-from simshard.serve.engine.router import Table
 from simshard.serve.engine.service import Service
-from simshard.serve.schema.answers import problem_of
+from simshard.serve.engine.table import Table
+from simshard.serve.schema.problems import problem_of
 from simshard.serve.schema.requests import MAX_BATCH_HITS, RecommendRequest
 from simshard.serve.schema.validation import parse
 from simshard.shards.errors import InvalidQuery, SimshardError

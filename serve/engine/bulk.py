@@ -13,8 +13,9 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from simshard.serve.engine.compiled_filters import Selections
-from simshard.serve.engine.router import Table, nearest
+from simshard.serve.engine.compiled_filters import CompiledFilters
+from simshard.serve.engine.router import nearest
+from simshard.serve.engine.table import Table
 from simshard.serve.schema.requests import MAX_BULK, NO_TEXT, BulkOptions, is_text
 from simshard.shards.errors import InvalidQuery
 from simshard.shards.items import plain_id
@@ -44,7 +45,7 @@ def read_ids(body: bytes) -> NDArray[np.int64]:
 
 
 async def nearest_table(
-    table: Table, selections: Selections, ids: GivenIds, options: BulkOptions, pool: Executor
+    table: Table, selections: CompiledFilters, ids: GivenIds, options: BulkOptions, pool: Executor
 ) -> pa.Table:
     """The hits of many single seeds (M,), in the order of `ids`.
 

@@ -25,7 +25,7 @@ _LARGEST_VALUE = 1 << 20
 _CHECKSUM = 8
 
 
-class Computed(NamedTuple):
+class FreshAnswer(NamedTuple):
     """An answer's bytes, and whether they may be kept (a partial answer may not)."""
 
     body: bytes
@@ -185,7 +185,7 @@ class Cache:
         self._flights: dict[bytes, asyncio.Task[tuple[bytes, Outcome]]] = {}
 
     async def get(
-        self, key: bytes, use_redis: bool, compute: Callable[[], Awaitable[Computed]]
+        self, key: bytes, use_redis: bool, compute: Callable[[], Awaitable[FreshAnswer]]
     ) -> tuple[bytes, Outcome]:
         """The answer's bytes and where they came from. Callers of one key at one time share one computation."""
         body = self.memory.get(key)
@@ -204,7 +204,7 @@ class Cache:
             task.exception()  # seen, also where every caller has gone
 
     async def _fetch(
-        self, key: bytes, use_redis: bool, compute: Callable[[], Awaitable[Computed]]
+        self, key: bytes, use_redis: bool, compute: Callable[[], Awaitable[FreshAnswer]]
     ) -> tuple[bytes, Outcome]:
         redis = self.redis if use_redis else None
         if redis is not None:

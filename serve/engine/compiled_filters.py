@@ -12,7 +12,7 @@ import orjson
 from numpy.typing import NDArray
 
 from simshard.serve.engine.cache import Lru
-from simshard.serve.engine.router import Table
+from simshard.serve.engine.table import Table
 from simshard.serve.schema.requests import Boost, Filter
 from simshard.serve.schema.validation import expand
 from simshard.shards.filters import Groups, Mask, check_filters, compile_filter, group_rows, order_rows
@@ -29,7 +29,7 @@ class Factors(NamedTuple):
     product: NDArray[np.float64]
 
 
-class Selections:
+class CompiledFilters:
     """What filters of requests select, beside the operator's own filter and the hidden items.
 
     A filter is named by its canonical JSON text from here on: part of cache keys, and the key of what is kept.

@@ -11,7 +11,7 @@ import orjson
 from numpy.typing import NDArray
 
 from simshard.serve.engine.compiled_filters import Factors
-from simshard.serve.engine.router import Table
+from simshard.serve.engine.table import Table
 from simshard.shards.payloads import Text
 from simshard.shards.query import Hits, Query, Rows
 
@@ -23,7 +23,7 @@ _NOTHING_ELSE = orjson.dumps({"missing_ids": [], "partial": False, "failed_shard
 
 
 @dataclass(frozen=True)
-class Ranked:
+class PipelineResult:
     """What is answered, rows yet: hits, the rows that only fill up behind them, and lines for each hit if explained.
 
     shards: those that were asked; failed_shards: those of them that did not answer. unranked: rows of candidates that
@@ -81,7 +81,7 @@ def _deciding(
     return only & there, np.where(negative[:, None], -values, values)
 
 
-def encode(table: Table, ranked: Ranked, missing: Sequence[int | str], with_payload: bool) -> bytes:
+def encode(table: Table, ranked: PipelineResult, missing: Sequence[int | str], with_payload: bool) -> bytes:
     """The body of an answer of hits."""
     items = table.items
     filling = ranked.filling.tolist()

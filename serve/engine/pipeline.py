@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from simshard.serve.engine.compiled_filters import Selections
-from simshard.serve.engine.encode import Line, Ranked, explain
+from simshard.serve.engine.compiled_filters import CompiledFilters
+from simshard.serve.engine.encode import Line, PipelineResult, explain
 from simshard.serve.engine.question import Question
 from simshard.serve.engine.rerank import LARGEST_POOL, POOL, fill_up, search_diverse, search_grouped
-from simshard.serve.engine.router import Found, Table, pair_scores, search, union
+from simshard.serve.engine.router import SearchResult, pair_scores, search, union
+from simshard.serve.engine.table import Table
 from simshard.shards.errors import InvalidQuery
 from simshard.shards.filters import Groups
 from simshard.shards.hidden import Hidden
@@ -22,7 +23,9 @@ MAX_LINES = 100_000  # of explanations in one answer
 _NONE: Rows = np.empty(0, dtype=np.uint32)
 
 
-async def rank_hits(table: Table, question: Question, selections: Selections, hidden: Hidden, pool: Executor) -> Ranked:
+async def find_hits(
+    table: Table, question: Question, selections: CompiledFilters, hidden: Hidden, pool: Executor
+) -> PipelineResult:
     """The hits that a question asks for, and what fills up behind them. Raises InvalidQuery and ShardUnavailable."""
     selection = await selections.selection(table, hidden, question.filter)
     if question.candidates is not None:
@@ -33,7 +36,7 @@ async def rank_hits(table: Table, question: Question, selections: Selections, hi
     order = None if question.fallback is None else await selections.order(table, *question.fallback)
 
     if all(question.seeds.negative):  # no positive seed is known: the fallback answers alone
-        hits, asked, failed = Found(Hits(_NONE, np.empty(0)), (), ())
+        hits, asked, failed = SearchResult(Hits(_NONE, np.empty(0)), (), ())
     else:
         hits, asked, failed = await _search(table, question, query, groups, pool)
     filling = _NONE
@@ -55,7 +58,7 @@ async def rank_hits(table: Table, question: Question, selections: Selections, hi
     if question.candidates is not None:
         ranked = set(hits.rows.tolist())
         unranked = [row for row in question.candidates if row not in ranked]
-    return Ranked(hits, filling, asked, failed, explained, unranked)
+    return PipelineResult(hits, filling, asked, failed, explained, unranked)
 
 
 def _among(candidates: tuple[int, ...], selection: Selection | None, items: int) -> Selection:
@@ -63,7 +66,9 @@ def _among(candidates: tuple[int, ...], selection: Selection | None, items: int)
     return Selection.of_rows(rows if selection is None else rows[selection.mask[rows]], items)
 
 
-async def _search(table: Table, question: Question, query: Query, groups: Groups | None, pool: Executor) -> Found:
+async def _search(
+    table: Table, question: Question, query: Query, groups: Groups | None, pool: Executor
+) -> SearchResult:
     """The hits: a page of them, or all from the first on where more than a page has to be known."""
     if question.diversity:
         wanted = replace(query, limit=min(POOL * question.limit, LARGEST_POOL))

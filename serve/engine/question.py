@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simshard.serve.engine.compiled_filters import Selections
-from simshard.serve.engine.router import Table
+from simshard.serve.engine.compiled_filters import CompiledFilters
+from simshard.serve.engine.table import Table
 from simshard.serve.schema.requests import (
     MAX_DEPTH,
     MAX_SEEDS,
@@ -129,7 +129,7 @@ def unknown(table: Table, id_: int | str) -> UnknownItem:
     return UnknownItem(f"item {id_!r} is not in snapshot {table.name}")
 
 
-def ask_similar(table: Table, selections: Selections, request: SimilarRequest) -> Question:
+def ask_similar(table: Table, selections: CompiledFilters, request: SimilarRequest) -> Question:
     """What is similar to an item. Raises UnknownItem, unless there is a fallback, and InvalidQuery."""
     row = table.items.row(request.id)
     if row is None and request.fallback is None:
@@ -138,7 +138,7 @@ def ask_similar(table: Table, selections: Selections, request: SimilarRequest) -
     return _of_options(Question(seeds, request.limit), table, selections, request)
 
 
-def ask_recommend(table: Table, selections: Selections, request: RecommendRequest) -> Question:
+def ask_recommend(table: Table, selections: CompiledFilters, request: RecommendRequest) -> Question:
     """What goes with these items. Raises UnknownItem, unless there is a fallback, and InvalidQuery."""
     seeds = _seeds(table, request, request.fallback is None)
     if not request.explain:
@@ -147,7 +147,7 @@ def ask_recommend(table: Table, selections: Selections, request: RecommendReques
     return _of_options(question, table, selections, request)
 
 
-def ask_rank(table: Table, selections: Selections, request: RankRequest) -> Question:
+def ask_rank(table: Table, selections: CompiledFilters, request: RankRequest) -> Question:
     """The candidates in order for the seeds. Raises UnknownItem and InvalidQuery."""
     seeds = _seeds(table, request, True)
     rows = _look_up(table, request.candidates, "candidates[{}]".format)
@@ -158,7 +158,7 @@ def ask_rank(table: Table, selections: Selections, request: RankRequest) -> Ques
     return _of_scoring(question, selections, request)
 
 
-def _of_options(question: Question, table: Table, selections: Selections, options: HitOptions) -> Question:
+def _of_options(question: Question, table: Table, selections: CompiledFilters, options: HitOptions) -> Question:
     if options.offset + options.limit > MAX_DEPTH:
         raise InvalidQuery("offset", f"offset + limit is {options.offset + options.limit}, at most {MAX_DEPTH}")
     if options.diversity and options.offset:
@@ -180,7 +180,7 @@ def _of_options(question: Question, table: Table, selections: Selections, option
     )
 
 
-def _of_scoring(question: Question, selections: Selections, options: Scoring, **others: Any) -> Question:
+def _of_scoring(question: Question, selections: CompiledFilters, options: Scoring, **others: Any) -> Question:
     return replace(
         question,
         **others,

@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from simshard.serve.engine.router import Found, Table, pair_scores, search, union
+from simshard.serve.engine.router import SearchResult, pair_scores, search, union
+from simshard.serve.engine.table import Table
 from simshard.shards.filters import Groups
 from simshard.shards.query import Hits, Query, Rows
 
@@ -28,7 +29,7 @@ def keep_groups(groups: Groups, rows: Rows, size: int) -> NDArray[np.intp]:
     return np.sort(order[(rank < size) | (ordered < 0)])
 
 
-async def search_grouped(table: Table, query: Query, groups: Groups, size: int, pool: Executor) -> Found:
+async def search_grouped(table: Table, query: Query, groups: Groups, size: int, pool: Executor) -> SearchResult:
     """The hits of a query, at most `size` of each group: the best ones, as many as asked for.
 
     Looks deeper, 16 times each, until there are enough, or no more hits.
@@ -66,7 +67,9 @@ def diversify(
     return np.array(chosen, dtype=np.intp)
 
 
-async def search_diverse(table: Table, query: Query, found: Found, diversity: float, pool: Executor) -> Found:
+async def search_diverse(
+    table: Table, query: Query, found: SearchResult, diversity: float, pool: Executor
+) -> SearchResult:
     """The best hits of `found` in another order: as many as the query asks for, by maximal marginal relevance.
 
     A score counts relative to the weights of the positive seeds, so that it compares with a similarity; two candidates
@@ -85,7 +88,7 @@ async def search_diverse(table: Table, query: Query, found: Found, diversity: fl
         return Hits(rows[chosen], scores[chosen])
 
     hits = await asyncio.get_running_loop().run_in_executor(pool, reorder)
-    return Found(hits, union(found.shards, pairs.shards), union(found.failed_shards, pairs.failed_shards))
+    return SearchResult(hits, union(found.shards, pairs.shards), union(found.failed_shards, pairs.failed_shards))
 
 
 def fill_up(hits: Rows, order: Rows, query: Query, groups: Groups | None, size: int, count: int) -> Rows:

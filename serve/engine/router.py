@@ -1,82 +1,28 @@
-"""The routing table of one snapshot, and the ways through it: scatter, retry once, merge."""
+"""A query to the shards that own its seeds: scatter, retry once, merge."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simshard.shards.attributes import image_column, origins_of
+from simshard.serve.engine.table import Table
 from simshard.shards.errors import ShardUnavailable, SimshardError
 from simshard.shards.format import MISSING, ShardReader
-from simshard.shards.items import Items
-from simshard.shards.manifest import verify_file
-from simshard.shards.payloads import Payloads
 from simshard.shards.query import Hits, Partial, Query, Rows, Selection, merge, truncate
 from simshard.shards.search import Nearest, search_whole
 from simshard.shards.search import nearest as nearest_of
 from simshard.shards.search import scores as scores_of
-from simshard.shards.store import Snapshot
-from simshard.shards.titles import Titles
-from simshard.shards.transport import LocalTransport, Transport
+from simshard.shards.transport import LocalTransport
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Table:
-    """One open snapshot: its items and, for each shard, the way to it. A request keeps the table it began with.
-
-    titles: the index for title search; None where no item has a title. image: the attribute that holds the address of
-    each item's picture, where there is one; image_origins: where the pictures are, as `origins_of` tells.
-    """
-
-    snapshot: Snapshot
-    items: Items
-    titles: Titles | None
-    transports: tuple[Transport, ...]
-    image: str | None = None
-    image_origins: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The snapshot's name."""
-        return self.snapshot.name
-
-    @property
-    def remote(self) -> bool:
-        """Whether any shard is reached by a call."""
-        return any(transport.remote for transport in self.transports)
-
-
-def open_table(snapshot: Snapshot, transports: Sequence[Transport]) -> Table:
-    """A table over these ways to the snapshot's shards, without pictures."""
-    titles = Titles(snapshot.folder) if snapshot.manifest.titles_file else None
-    payloads = Payloads(snapshot.folder) if snapshot.manifest.payloads_file else None
-    return Table(snapshot, Items(snapshot.folder, payloads), titles, tuple(transports))
-
-
-def with_image(table: Table, name: str | None) -> Table:
-    """The table with its text attribute of that name as pictures; as it is where it has none. Reads every address."""
-    pictures = image_column(table.items, name)
-    return table if pictures is None else replace(table, image=name, image_origins=origins_of(pictures))
-
-
-def local_table(snapshot: Snapshot, pool: Executor, image: str | None = None) -> Table:
-    """A table that reads every shard in this process, all files verified. Raises CorruptFile."""
-    for info in snapshot.manifest.files:
-        verify_file(snapshot.folder, info)
-    shards = range(len(snapshot.manifest.shards))
-    readers = [ShardReader(snapshot.folder, snapshot.manifest, shard) for shard in shards]
-    return with_image(open_table(snapshot, [LocalTransport(reader, pool) for reader in readers]), image)
-
-
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """Hits, the shards that were asked, and those of them that did not answer."""
 
     hits: Hits
@@ -89,19 +35,19 @@ def union(*shards: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(set().union(*shards)))
 
 
-async def search(table: Table, query: Query, pool: Executor) -> Found:
+async def search(table: Table, query: Query, pool: Executor) -> SearchResult:
     """The hits of a query. Raises ShardUnavailable if no shard of its seeds answered."""
     owners = table.snapshot.manifest.shard_of(query.rows)
     shards = owners.tolist() if len(owners) == 1 else np.unique(owners).tolist()
     if len(shards) == 1 and query.factors is None:
         transport = table.transports[shards[0]]
-        return Found(await _twice(lambda: transport.search(query)), tuple(shards), ())
+        return SearchResult(await _twice(lambda: transport.search(query)), tuple(shards), ())
     parts = [query.of_seeds(owners == shard) for shard in shards]
     readers = _local_readers(table, shards)
     if readers is not None:
         each = list(zip(readers, parts, strict=True))
         hits = await asyncio.get_running_loop().run_in_executor(pool, search_whole, each, query)
-        return Found(hits, tuple(shards), ())
+        return SearchResult(hits, tuple(shards), ())
 
     async def partial(shard: int, part: Query) -> Partial | None:
         try:
@@ -115,7 +61,7 @@ async def search(table: Table, query: Query, pool: Executor) -> Found:
     if not partials:
         raise ShardUnavailable(f"none of the shards {', '.join(map(str, shards))} answered")
     finish = asyncio.get_running_loop().run_in_executor(pool, lambda: truncate(merge(partials), query))
-    return Found(await finish, tuple(shards), failed)
+    return SearchResult(await finish, tuple(shards), failed)
 
 
 class PairScores(NamedTuple):

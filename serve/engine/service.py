@@ -17,14 +17,14 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from simshard.serve.engine.answer_job import DEFAULT_TIMEOUT_MS, Asked, Compute, Reply, Trace
+from simshard.serve.engine.answer_job import DEFAULT_TIMEOUT_MS, AnswerJob, Compute, EncodedAnswer, Trace, hits_job
 from simshard.serve.engine.bulk import GivenIds, nearest_table
-from simshard.serve.engine.cache import Cache, Computed, Outcome
-from simshard.serve.engine.compiled_filters import Selections
-from simshard.serve.engine.computing import computing_hits
+from simshard.serve.engine.cache import Cache, FreshAnswer, Outcome
+from simshard.serve.engine.compiled_filters import CompiledFilters
 from simshard.serve.engine.free_memory import Releasing
 from simshard.serve.engine.question import Question, ask_rank, ask_recommend, ask_similar, row_of
-from simshard.serve.engine.router import Table, pair_scores
+from simshard.serve.engine.router import pair_scores
+from simshard.serve.engine.table import Table
 from simshard.serve.engine.title_search import find_items
 from simshard.serve.schema.requests import BulkOptions, BulkRequest, RankRequest, RecommendRequest, SimilarRequest
 from simshard.shards.attributes import describe_attributes, shorten
@@ -66,7 +66,7 @@ class Service:
         self.table: Table | None = None
         self.older: Mapping[str, Table] = {}
         self.cache = cache
-        self.selections = Selections(pool, filters or {}, default_filter)
+        self.selections = CompiledFilters(pool, filters or {}, default_filter)
         self._pool = pool
         self._redis_classes = redis_classes
         self.releasing = Releasing()
@@ -103,12 +103,12 @@ class Service:
         """The snapshots that can be asked, the one served first."""
         return [table.name for table in ([self.table] if self.table else []) + list(self.older.values())]
 
-    def item(self, id_: int | str) -> Asked:
+    def item(self, id_: int | str) -> AnswerJob:
         """The item. Raises UnknownItem."""
         table = self.opened()
         row = row_of(table, id_)
 
-        async def compute(hidden: Hidden, _: Trace) -> Computed:
+        async def compute(hidden: Hidden, _: Trace) -> FreshAnswer:
             payload = table.items.payload(row)
             body = {
                 "snapshot": table.name,
@@ -117,22 +117,22 @@ class Service:
                 "payload": payload,
                 "hidden": table.items.ids[row].as_py() in hidden,
             }
-            return Computed(orjson.dumps(body), keep=True)
+            return FreshAnswer(orjson.dumps(body), keep=True)
 
         return self._asked(table, "", ("item", row), compute)
 
-    def find(self, text: str, limit: int) -> Asked:
+    def find(self, text: str, limit: int) -> AnswerJob:
         """Items by their titles."""
         table = self.opened()
 
-        async def compute(hidden: Hidden, _: Trace) -> Computed:
+        async def compute(hidden: Hidden, _: Trace) -> FreshAnswer:
             selection = await self.selections.selection(table, hidden, "")
             body = await self._in_pool(find_items, table, text, limit, selection)
-            return Computed(body, keep=True)
+            return FreshAnswer(body, keep=True)
 
         return self._asked(table, "", ("find", text, limit), compute)
 
-    def attributes(self, values: int) -> Asked:
+    def attributes(self, values: int) -> AnswerJob:
         """What values the attributes of all items have, hidden ones too: up to so many of each."""
         table = self.opened()
 
@@ -140,8 +140,8 @@ class Service:
             about = {"snapshot": table.name, "items": len(table.items), "image": table.image}
             return orjson.dumps({**about, "attributes": shorten(orjson.loads(whole), values)})
 
-        async def compute(_: Hidden, __: Trace) -> Computed:
-            return Computed(await self._in_pool(cut, await self._described(table)), keep=True)
+        async def compute(_: Hidden, __: Trace) -> FreshAnswer:
+            return FreshAnswer(await self._in_pool(cut, await self._described(table)), keep=True)
 
         question = ("attributes", values, table.image)
         return self._asked(table, "attributes", question, compute, _SLOW_TIMEOUT_MS, hidden_too=True)
@@ -152,17 +152,17 @@ class Service:
         def describe() -> bytes:
             return orjson.dumps(describe_attributes(table.items, MOST_VALUES))
 
-        async def compute() -> Computed:
+        async def compute() -> FreshAnswer:
             try:
                 async with self._one_description:
-                    return Computed(await self._in_pool(describe), keep=True)
+                    return FreshAnswer(await self._in_pool(describe), keep=True)
             finally:
                 self.releasing.soon()
 
         key = self.key(table, self.selections.hidden, "described", hidden_too=True)
         return (await self.cache.get(key, False, compute))[0]
 
-    def score(self, a: int | str, b: int | str) -> Asked:
+    def score(self, a: int | str, b: int | str) -> AnswerJob:
         """The score of one pair: a's row, then b's where the data is undirected. Raises UnknownItem."""
         table = self.opened()
         row_a, row_b = row_of(table, a), row_of(table, b)
@@ -174,23 +174,23 @@ class Service:
                 raise ShardUnavailable(f"shard {found.failed_shards[0]} did not answer")
             return np.float32(found.scores[0, 0])
 
-        async def compute(_: Hidden, __: Trace) -> Computed:
+        async def compute(_: Hidden, __: Trace) -> FreshAnswer:
             score = await stored(row_a, row_b)
             if math.isnan(score) and not table.snapshot.manifest.directed:
                 score = await stored(row_b, row_a)
             items = table.items
             found = None if math.isnan(score) else score
             body = {"snapshot": table.name, "a": items.id(row_a), "b": items.id(row_b), "score": found}
-            return Computed(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), keep=True)
+            return FreshAnswer(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), keep=True)
 
         return self._asked(table, "", ("score", row_a, row_b), compute, asks_shards=True)
 
-    def similar(self, request: SimilarRequest) -> Asked:
+    def similar(self, request: SimilarRequest) -> AnswerJob:
         """Hits for one item. Raises UnknownItem, InvalidQuery and SnapshotGone."""
         table = self.opened(request.snapshot)
         return self._hits(table, ask_similar(table, self.selections, request))
 
-    def recommend(self, request: RecommendRequest, table: Table | None = None) -> Asked:
+    def recommend(self, request: RecommendRequest, table: Table | None = None) -> AnswerJob:
         """Hits for many seeds; of this table, where the request names none. Raises UnknownItem, InvalidQuery,
         SnapshotGone.
         """
@@ -198,12 +198,12 @@ class Service:
             table = self.opened(request.snapshot)
         return self._hits(table, ask_recommend(table, self.selections, request))
 
-    def rank(self, request: RankRequest) -> Asked:
+    def rank(self, request: RankRequest) -> AnswerJob:
         """The candidates in order for the seeds. Raises UnknownItem, InvalidQuery and SnapshotGone."""
         table = self.opened(request.snapshot)
         return self._hits(table, ask_rank(table, self.selections, request))
 
-    async def answer(self, asked: Asked) -> Reply:
+    async def answer(self, asked: AnswerJob) -> EncodedAnswer:
         """The answer, kept or computed. Raises InvalidQuery, DeadlineExceeded and ShardUnavailable."""
         started = time.perf_counter()
         trace = Trace()
@@ -221,7 +221,7 @@ class Service:
                     body = (await asked.compute(asked.hidden, trace)).body
         trace.stages["total"] = (time.perf_counter() - started) * 1e3
         whole = outcome != "bypass" or not asked.kind
-        return Reply(body, asked.table.name, asked.etag if whole else None, outcome, trace.stages, trace.shards)
+        return EncodedAnswer(body, asked.table.name, asked.etag if whole else None, outcome, trace.stages, trace.shards)
 
     def uses_redis(self, kind: str) -> bool:
         """Whether answers of a kind are looked for in Redis, wherever their shards are."""
@@ -266,14 +266,14 @@ class Service:
         timeout_ms: int = DEFAULT_TIMEOUT_MS,
         asks_shards: bool = False,
         hidden_too: bool = False,
-    ) -> Asked:
+    ) -> AnswerJob:
         """The question; hidden_too: its answer is of all items, whatever is hidden or filtered out for everybody."""
         hidden = self.selections.hidden
         key = self.key(table, hidden, question, hidden_too)
-        return Asked(table, hidden, kind, key, compute, asks_shards, timeout_ms)
+        return AnswerJob(table, hidden, kind, key, compute, asks_shards, timeout_ms)
 
-    def _hits(self, table: Table, question: Question) -> Asked:
-        compute = computing_hits(table, question, self.selections, self._pool)
+    def _hits(self, table: Table, question: Question) -> AnswerJob:
+        compute = hits_job(table, question, self.selections, self._pool)
         return self._asked(table, question.kind, question.key, compute, question.timeout_ms, asks_shards=True)
 
     async def _in_pool(self, function: Callable[..., Any], *arguments: Any) -> Any:

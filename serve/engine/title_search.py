@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import orjson
 
-from simshard.serve.engine.router import Table
+from simshard.serve.engine.table import Table
 from simshard.shards.query import Selection
 
 

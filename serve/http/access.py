@@ -11,7 +11,7 @@ from urllib.parse import quote
 from starlette.responses import Response
 
 from simshard.serve.http.responses import App, Receive, Scope, Send, refusal
-from simshard.serve.settings import ADMIN_KEY_VARIABLE
+from simshard.serve.schema.keys import ADMIN_KEY_VARIABLE
 
 MAX_BODY = 1 << 20
 _OPEN_PATHS = ("/livez", "/readyz")
@@ -21,7 +21,7 @@ _IN_QUERY = "%/?:@!$&'()*+,;=[]"
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
 
-class Gate:
+class Access:
     """Lets requests through that bring the key that they need and no more than MAX_BODY bytes.
 
     api_key: needed by every request but those for the page and for signs of life, where one is set; admin_key: needed

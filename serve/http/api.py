@@ -15,13 +15,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from simshard.serve.engine.answer_job import Asked, entity_tag, names_tag
+from simshard.serve.engine.answer_job import AnswerJob, entity_tag, names_tag
 from simshard.serve.engine.batch import answer_batch
 from simshard.serve.engine.bulk import NPY, GivenIds, read_ids
 from simshard.serve.engine.service import Service
 from simshard.serve.engine.snapshot_list import list_snapshots
-from simshard.serve.http.access import Gate
-from simshard.serve.http.fast_path import Direct
+from simshard.serve.http.access import Access
+from simshard.serve.http.fast_path import FastPath
 from simshard.serve.http.health_and_docs import docs_routes, health_operations
 from simshard.serve.http.openapi import JSON, Operation, document
 from simshard.serve.http.parameters import (
@@ -45,8 +45,8 @@ from simshard.serve.schema.answers import (
     Pointer,
     Score,
     Snapshots,
-    problem_of,
 )
+from simshard.serve.schema.problems import problem_of
 from simshard.serve.schema.requests import (
     BatchRequest,
     BulkOptions,
@@ -70,7 +70,7 @@ def build_api(
     api_key: str | None,
     health: Callable[[], dict[str, Any]],
     admin_key: str | None = None,
-) -> Gate:
+) -> Access:
     """The ASGI application; `health` gives the body of /healthz."""
     cache_control = "private, no-cache" if api_key else "no-cache"
     operations = [
@@ -90,7 +90,7 @@ def build_api(
         *page_routes(lambda: service.table.image_origins if service.table else ()),
     ]
     app = Starlette(routes=routes, exception_handlers=_problems(service))
-    return Gate(Direct(app, service, cache_control), api_key, admin_key)
+    return Access(FastPath(app, service, cache_control), api_key, admin_key)
 
 
 def _problems(service: Service) -> dict[Any, Any]:
@@ -112,7 +112,7 @@ def _problems(service: Service) -> dict[Any, Any]:
 
 
 def _query_operations(service: Service, cache_control: str) -> list[Operation]:
-    async def get(request: Request, asked: Asked) -> Response:
+    async def get(request: Request, asked: AnswerJob) -> Response:
         if names_tag(request.headers.getlist("if-none-match"), asked.etag):
             headers = {"ETag": asked.etag, "Cache-Control": cache_control, "X-Snapshot": asked.table.name}
             return Response(None, 304, headers)

@@ -8,12 +8,11 @@ import weakref
 from typing import Any
 from urllib.parse import parse_qsl
 
-from simshard.serve.engine.answer_job import entity_tag
-from simshard.serve.engine.computing import FEW_HITS
+from simshard.serve.engine.answer_job import FEW_HITS, entity_tag
 from simshard.serve.engine.encode import encode_plain
 from simshard.serve.engine.question import plain_key
-from simshard.serve.engine.router import Table
 from simshard.serve.engine.service import Service
+from simshard.serve.engine.table import Table
 from simshard.serve.http.responses import JSON_TYPE, App, Headers, Receive, Scope, Send
 from simshard.serve.schema.requests import SimilarRequest
 from simshard.shards.filters import Mask
@@ -44,7 +43,7 @@ class _Served:
         self.mask: Mask | None = None
 
 
-class Direct:
+class FastPath:
     """Before `app`: answers GET .../similar with `limit` and `offset` alone where that takes microseconds.
 
     That is where the hits are among the best stored beside a row in this process, or the answer is in memory, by the

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from simshard.serve.schema.answers import Problem
+from simshard.serve.schema.problems import Problem
 from simshard.serve.schema.requests import Model
 
 JSON = "application/json"

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from simshard.serve.engine.answer_job import Reply
+from simshard.serve.engine.answer_job import EncodedAnswer
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -29,7 +29,7 @@ class Encoded(Response):
         self.raw_headers = headers
 
 
-def respond(reply: Reply, cache_control: str | None = None) -> Response:
+def respond(reply: EncodedAnswer, cache_control: str | None = None) -> Response:
     """An answer; cache_control: what it says where it may be kept by whoever asked, None: it says nothing of that."""
     headers: Headers = [
         (b"content-length", b"%d" % len(reply.body)),

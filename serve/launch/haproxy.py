@@ -19,10 +19,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from simshard.serve.schema.keys import HOST_VARIABLE
 from simshard.shards.errors import SimshardError
 
 PROGRAM = "simshard-haproxy"  # as pyproject.toml installs `main`
-HOST_VARIABLE = "SIMSHARD_FRONT_END_HOST"  # where front ends listen, if not where Ray says
 BINARY_VARIABLE = "SIMSHARD_HAPROXY_BINARY"
 REPLICAS_ONLY = "0"  # another spelling of 0.0.0.0: replicas listen on every interface, front ends on loopback
 

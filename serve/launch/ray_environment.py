@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
 from pathlib import Path
 
 from simshard.serve.launch import haproxy
-from simshard.serve.launch.run_folder import free_port, private_folder
+from simshard.serve.launch.ports import free_port
+from simshard.serve.schema.keys import HOST_VARIABLE
 from simshard.shards.errors import SimshardError
-
-LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: Ray takes 127.0.0.1 for the node's address
-TOKEN_FILE_VARIABLE = "RAY_AUTH_TOKEN_PATH"  # noqa: S105 - a file's name
-AUTH_VARIABLE = "RAY_AUTH_MODE"
+from simshard.shards.private_folders import private_folder
+from simshard.shards.ray_cluster import AUTH_VARIABLE, LOOPBACK_VARIABLE, TOKEN_FILE_VARIABLE, past_proxies, token_file
 
 HAPROXY_FOLDER = "h"  # short: its sockets' paths have a limit
 
@@ -39,7 +37,6 @@ _FIXED_PORTS = {
     "RAY_SERVE_HAPROXY_STATS_PORT": "8404",
     "RAY_SERVE_HAPROXY_METRICS_PORT": "9101",
 }
-_HERE = ("localhost", "127.0.0.1", "::1", "169.254.169.254", "metadata.google.internal")
 _KEPT = ("RAY_BACKEND_LOG_LEVEL", "RAY_SERVE_HAPROXY_BINARY_PATH")
 
 # What a node must have, any value for None, and what it costs where it does not; the rest costs nothing worth a line.
@@ -78,14 +75,7 @@ def of_own_cluster(folder: Path, host: str) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
     }
     front_end = _front_end(folder)
-    return variables | past_proxies() | front_end | ({haproxy.HOST_VARIABLE: host} if front_end else {})
-
-
-def of_job(variables: Mapping[str, str]) -> dict[str, str]:
-    """Of a cluster's variables, those that a process needs to join it."""
-    return {
-        name: variables[name] for name in (LOOPBACK_VARIABLE, AUTH_VARIABLE, TOKEN_FILE_VARIABLE) if name in variables
-    }
+    return variables | past_proxies() | front_end | ({HOST_VARIABLE: host} if front_end else {})
 
 
 def of_node() -> dict[str, str]:
@@ -95,17 +85,6 @@ def of_node() -> dict[str, str]:
     """
     draining = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1"}
     return _RAY | draining | _FIXED_PORTS | past_proxies() | _front_end(private_folder())
-
-
-def past_proxies() -> dict[str, str]:
-    """The variables by which Ray's processes reach this machine itself past a proxy that the environment names.
-
-    Ray's calls for metrics go through gRPC, which would ask the proxy; and Ray asks where it runs, of its cloud.
-    """
-    named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    hosts = [host for host in named.split(",") if host]
-    value = ",".join([*hosts, *(host for host in _HERE if host not in hosts)])
-    return {"no_proxy": value, "NO_PROXY": value}
 
 
 def _front_end(folder: Path) -> dict[str, str]:
@@ -136,9 +115,3 @@ def _make_token(path: Path) -> None:
     """Write a new token for its owner alone. Raises OSError, FileExistsError among them."""
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(secrets.token_hex(32))
-
-
-def token_file() -> Path:
-    """Where Ray looks for the user's token."""
-    given = os.environ.get(TOKEN_FILE_VARIABLE)
-    return Path(given or os.path.expanduser("~/.ray/auth_token"))  # which stays so for a user without a home

@@ -14,7 +14,8 @@ import orjson
 
 from simshard.serve.launch.haproxy import REPLICAS_ONLY
 from simshard.serve.launch.ray_start import JoinedCluster, OwnCluster, serve_runs
-from simshard.serve.settings import Settings, bearer
+from simshard.serve.schema.keys import bearer
+from simshard.serve.settings import Settings
 from simshard.shards.errors import SimshardError
 
 _START_TIMEOUT = 600.0

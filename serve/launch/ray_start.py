@@ -10,18 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from simshard.serve.launch import haproxy
-from simshard.serve.launch.connection import join
-from simshard.serve.launch.nodes import (
-    check_guarded,
-    check_ports,
-    check_seen,
-    check_versions,
-    look_at_nodes,
-    missing,
-    serve_host,
-)
-from simshard.serve.launch.ray_environment import HAPROXY_FOLDER, foreign, of_job, of_own_cluster
+from simshard.serve.launch.nodes import VARIABLES, check_guarded, check_ports, missing, serve_host
+from simshard.serve.launch.ray_environment import HAPROXY_FOLDER, foreign, of_own_cluster
 from simshard.shards.manifest import MANIFEST
+from simshard.shards.ray_cluster import join, of_job
+from simshard.shards.ray_nodes import check_seen, check_versions, look_at_nodes
 from simshard.shards.store import Store
 
 _OBJECT_STORE = 128 << 20  # actor answers pass through it; the matrix does not
@@ -88,7 +81,7 @@ class JoinedCluster:
         _quiet()
         self.variables: Mapping[str, str] = of_job(os.environ)
         manifest = store.snapshots / store.resolve() / MANIFEST
-        nodes = look_at_nodes([manifest], port)
+        nodes = look_at_nodes([manifest], VARIABLES, port)
         check_versions(nodes)
         check_guarded(nodes, api_key, trusted)
         check_seen(nodes, manifest, f"the store {store.root}")

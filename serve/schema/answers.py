@@ -1,4 +1,4 @@
-"""HTTP answers: what the OpenAPI document says of them and the Python client gives; statuses of errors."""
+"""HTTP answers: what the OpenAPI document says of them and the Python client gives."""
 
 from __future__ import annotations
 
@@ -6,28 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from simshard.shards.errors import (
-    DeadlineExceeded,
-    InvalidQuery,
-    NotReady,
-    ShardUnavailable,
-    SimshardError,
-    SnapshotGone,
-    SnapshotNotFound,
-    StoreError,
-    UnknownItem,
-)
-
-STATUS: tuple[tuple[type[SimshardError], int, str], ...] = (
-    (InvalidQuery, 422, "Invalid request"),
-    (UnknownItem, 404, "Unknown item"),
-    (SnapshotGone, 409, "Snapshot gone"),
-    (NotReady, 503, "Not ready"),
-    (ShardUnavailable, 503, "Shard unavailable"),
-    (DeadlineExceeded, 504, "Deadline exceeded"),
-    (SnapshotNotFound, 404, "Unknown snapshot"),
-    (StoreError, 500, "Store at fault"),
-)
+from simshard.serve.schema.problems import Problem
 
 Id = int | str
 
@@ -204,36 +183,7 @@ class Health(BaseModel):
     problem: str | None
 
 
-class Problem(BaseModel):
-    """RFC 9457 problem details; `field` names the part of the request at fault.
-
-    attributes: those that the items have, with their types, where a filter is at fault.
-    """
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    field: str | None = None
-    attributes: dict[str, str] | None = None
-
-
 class Batch(BaseModel):
     """An answer, or a problem in its place, for each request, in order."""
 
     responses: list[Answer | Problem]
-
-
-def problem_of(error: SimshardError) -> dict[str, Any]:
-    """The body of a Problem: what went wrong, where in the request, and the status that says so."""
-    for kind, status, title in STATUS:
-        if isinstance(error, kind):
-            body = {"type": "about:blank", "title": title, "status": status, "detail": str(error)}
-            field, attributes = getattr(error, "field", None), getattr(error, "attributes", None)
-            return (
-                body
-                | ({"field": field} if field else {})
-                | ({"attributes": attributes} if attributes is not None else {})
-            )
-    detail = "the service could not answer; its log says why"
-    return {"type": "about:blank", "title": "Internal error", "status": 500, "detail": detail}

@@ -17,13 +17,17 @@ from pathlib import Path
 
 import orjson
 
-from simshard.serve.launch.ray_environment import AUTH_VARIABLE, LOOPBACK_VARIABLE, past_proxies, token_file
-from simshard.serve.launch.run_folder import running_folders
 from simshard.shards.errors import SimshardError
+from simshard.shards.private_folders import running_folders
 
 Log = logging.getLogger("simshard.connection")
 
+LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: Ray takes 127.0.0.1 for the node's address
+TOKEN_FILE_VARIABLE = "RAY_AUTH_TOKEN_PATH"  # noqa: S105 - a file's name
+AUTH_VARIABLE = "RAY_AUTH_MODE"
+
 _FILE = "connection.json"
+_HERE = ("localhost", "127.0.0.1", "::1", "169.254.169.254", "metadata.google.internal")
 _applied: list[str] = []  # variables that `join` has put into the environment
 
 
@@ -67,6 +71,13 @@ def find(app: str) -> Connection:
         addresses = ", ".join(each.address for each in named)
         raise SimshardError(f"several applications {app!r} run here; name the address of one: {addresses}")
     return named[0]
+
+
+def of_job(variables: Mapping[str, str]) -> dict[str, str]:
+    """Of a cluster's variables, those that a process needs to join it."""
+    return {
+        name: variables[name] for name in (LOOPBACK_VARIABLE, AUTH_VARIABLE, TOKEN_FILE_VARIABLE) if name in variables
+    }
 
 
 def join(address: str | None, app: str | None = None) -> None:
@@ -131,3 +142,20 @@ def _apply() -> None:
     ray_constants.ENABLE_RAY_CLUSTER = os.environ.get(LOOPBACK_VARIABLE, default) != "0"
     ray._raylet.Config.initialize("")
     ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+def past_proxies() -> dict[str, str]:
+    """The variables by which Ray's processes reach this machine itself past a proxy that the environment names.
+
+    Ray's calls for metrics go through gRPC, which would ask the proxy; and Ray asks where it runs, of its cloud.
+    """
+    named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    hosts = [host for host in named.split(",") if host]
+    value = ",".join([*hosts, *(host for host in _HERE if host not in hosts)])
+    return {"no_proxy": value, "NO_PROXY": value}
+
+
+def token_file() -> Path:
+    """Where Ray looks for the user's token."""
+    given = os.environ.get(TOKEN_FILE_VARIABLE)
+    return Path(given or os.path.expanduser("~/.ray/auth_token"))  # which stays so for a user without a home
