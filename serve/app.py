@@ -23,7 +23,7 @@ from simshard.serve.engine.cache import Cache, Lru, RedisCache
 from simshard.serve.engine.service import Service
 from simshard.serve.engine.table import Table, open_table, with_image
 from simshard.serve.http.api import build_api
-from simshard.serve.http.in_process import Answer, call
+from simshard.serve.http.in_process import RawResponse, call
 from simshard.serve.schema.keys import ADMIN_KEY_VARIABLE, API_KEY_VARIABLE, HOST_VARIABLE, is_loopback
 from simshard.serve.settings import InvalidSetting, Settings, check_bind, settings_from
 from simshard.shards.format import ShardReader
@@ -65,7 +65,7 @@ class Ingress:
         self._problem: str | None = "the supervisor has not answered yet"
         self._overlay_problem: str | None = None
         self._first = asyncio.Event()
-        self._gate = build_api(
+        self._http = build_api(
             self._service,
             self._store,
             api_key,
@@ -81,14 +81,14 @@ class Ingress:
         gc.freeze()
 
     def __serve_build_asgi_app__(self) -> Any:
-        return self._gate
+        return self._http
 
-    async def request(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
+    async def request(self, method: str, target: str, headers: dict[str, str], body: bytes) -> RawResponse:
         """Status, headers and body of the answer to an HTTP request that came over a Serve handle.
 
-        Whoever has a handle is inside the cluster, which Ray's token guards: no key is asked for.
+        Whoever has a handle is inside the cluster, which Ray's token guards: all is granted, no key is asked for.
         """
-        return await call(self._gate.app, method, target, headers, body)
+        return await call(self._http, method, target, headers, body, access="admin")
 
     async def _follow(self) -> None:
         """Follow the supervisor's state for the life of the replica."""

@@ -12,8 +12,9 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from simshard.serve.schema.keys import API_KEY_VARIABLE, is_loopback
-from simshard.serve.schema.requests import FILTER_NAME, Filter
+from simshard.serve.schema.requests import Filter
 from simshard.serve.schema.validation import expand, fault_of, parse
+from simshard.serve.schema.values import FILTER_NAME
 from simshard.shards.errors import InvalidQuery, SimshardError
 
 TransportChoice = Literal["auto", "actor"]

@@ -246,6 +246,7 @@ def test_importing_it_brings_neither_ray_nor_the_server():
         "simshard.serve.schema.keys",
         "simshard.serve.schema.problems",
         "simshard.serve.schema.requests",
+        "simshard.serve.schema.values",
         "simshard.shards",
         "simshard.shards.errors",
     }

@@ -15,7 +15,8 @@ import httpx
 
 from simshard.serve.schema.answers import Answer, Batch, FoundItems, HiddenState, Id, Item, Score, Snapshots
 from simshard.serve.schema.problems import Problem
-from simshard.serve.schema.requests import MAX_BULK, TEXT_PARAMETERS
+from simshard.serve.schema.requests import MAX_BULK, BulkOptions, SimilarRequest
+from simshard.serve.schema.values import Model
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -83,14 +84,15 @@ class RankOptions(ScoringOptions, total=False):
 def similar(id: Id, **options: Unpack[HitOptions]) -> Flow[Answer]:
     """Hits for one item."""
     params = {"id": str(id), **options}
-    response = yield Call("GET", "/v1/similar", _texts(params))
+    response = yield Call("GET", "/v1/similar", _texts(SimilarRequest, params))
     return Answer.model_validate_json(response.content)
 
 
-def _texts(params: Mapping[str, Any]) -> dict[str, str | None]:
-    """Parameters as they stand in a query string; None: one does not."""
+def _texts(model: type[Model], params: Mapping[str, Any]) -> dict[str, str | None]:
+    """Parameters as they stand in a query string that the model reads; None: one does not."""
+    texts = model.text_fields()
     return {
-        name: value if value is None or name in TEXT_PARAMETERS else json.dumps(value, default=list)
+        name: value if value is None or texts.get(name) else json.dumps(value, default=list)
         for name, value in params.items()
     }
 
@@ -179,7 +181,7 @@ def similar_many(
         part = given[start : start + size]
         options = {"limit": limit, "lists": True, "filter": filter, "snapshot": snapshot}
         if array is not None:
-            call = Call("POST", "/v1/similar/bulk", _texts(options), _npy(part), "application/x-npy")
+            call = Call("POST", "/v1/similar/bulk", _texts(BulkOptions, options), _npy(part), "application/x-npy")
         else:
             call = Call("POST", "/v1/similar/bulk", body=_encoded({"ids": part, **options}))
             if len(part) > 1 and len(call.body) > _BODY:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from simshard.serve.engine.compiled_filters import CompiledFilters
 from simshard.serve.engine.router import nearest
 from simshard.serve.engine.table import Table
-from simshard.serve.schema.requests import MAX_BULK, NO_TEXT, BulkOptions, is_text
+from simshard.serve.schema.requests import MAX_BULK, BulkOptions
+from simshard.serve.schema.values import NO_TEXT, is_text
 from simshard.shards.errors import InvalidQuery
 from simshard.shards.items import plain_id
 from simshard.shards.search import Nearest, join_nearest

@@ -7,6 +7,7 @@ stored under the key counts as absent. Values are response bytes behind a checks
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import logging
 import time
@@ -15,6 +16,8 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import xxhash
+
+from simshard.serve.engine.single_flight import SingleFlight
 
 V = TypeVar("V")
 Outcome = Literal["memory", "redis", "miss", "bypass"]
@@ -26,7 +29,7 @@ _CHECKSUM = 8
 
 
 class FreshAnswer(NamedTuple):
-    """An answer's bytes, and whether they may be kept (a partial answer may not)."""
+    """The bytes of an answer just computed, and whether they may be kept (a partial answer may not)."""
 
     body: bytes
     keep: bool
@@ -182,7 +185,7 @@ class Cache:
     def __init__(self, memory: Lru[Any], redis: RedisCache | None) -> None:
         self.memory = memory
         self.redis = redis
-        self._flights: dict[bytes, asyncio.Task[tuple[bytes, Outcome]]] = {}
+        self._flights: SingleFlight[tuple[bytes, Outcome]] = SingleFlight()
 
     async def get(
         self, key: bytes, use_redis: bool, compute: Callable[[], Awaitable[FreshAnswer]]
@@ -191,17 +194,7 @@ class Cache:
         body = self.memory.get(key)
         if body is not None:
             return body, "memory"
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = asyncio.get_running_loop().create_task(self._fetch(key, use_redis, compute))
-            self._flights[key] = flight
-            flight.add_done_callback(lambda task: self._landed(key, task))
-        return await asyncio.shield(flight)
-
-    def _landed(self, key: bytes, task: asyncio.Task[tuple[bytes, Outcome]]) -> None:
-        del self._flights[key]
-        if not task.cancelled():
-            task.exception()  # seen, also where every caller has gone
+        return await self._flights.run(key, functools.partial(self._fetch, key, use_redis, compute))
 
     async def _fetch(
         self, key: bytes, use_redis: bool, compute: Callable[[], Awaitable[FreshAnswer]]

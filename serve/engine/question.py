@@ -16,7 +16,6 @@ from simshard.serve.schema.requests import (
     MAX_DEPTH,
     MAX_SEEDS,
     HitOptions,
-    Id,
     Liking,
     RankRequest,
     RecommendRequest,
@@ -24,6 +23,7 @@ from simshard.serve.schema.requests import (
     Seed,
     SimilarRequest,
 )
+from simshard.serve.schema.values import Id
 from simshard.shards.errors import InvalidQuery, UnknownItem
 from simshard.shards.items import plain_id
 from simshard.shards.query import Query, Selection, Strategy, rounding_for

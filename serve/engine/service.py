@@ -26,7 +26,14 @@ from simshard.serve.engine.question import Question, ask_rank, ask_recommend, as
 from simshard.serve.engine.router import pair_scores
 from simshard.serve.engine.table import Table
 from simshard.serve.engine.title_search import find_items
-from simshard.serve.schema.requests import BulkOptions, BulkRequest, RankRequest, RecommendRequest, SimilarRequest
+from simshard.serve.schema.requests import (
+    MAX_VALUES,
+    BulkOptions,
+    BulkRequest,
+    RankRequest,
+    RecommendRequest,
+    SimilarRequest,
+)
 from simshard.shards.attributes import describe_attributes, shorten
 from simshard.shards.errors import (
     DeadlineExceeded,
@@ -44,7 +51,6 @@ Log = logging.getLogger("simshard.service")
 
 ANSWER_FORMAT = 3  # part of every cache key: raise it when the bytes of an answer change
 _SLOW_TIMEOUT_MS = 10_000  # where every item is looked at
-MOST_VALUES = 1000  # of each attribute
 _ADOPTION_TRIES = 24  # every 50 ms: within that time every replica follows a switch
 _NAMES_ATTRIBUTES = re.compile(r"filter\b|boost\[\d+\]\.filter\b|group_by$|fallback\.order_by$")
 
@@ -150,7 +156,7 @@ class Service:
         """What `describe_attributes` says of a table, as JSON: once for all who ask for any part of it."""
 
         def describe() -> bytes:
-            return orjson.dumps(describe_attributes(table.items, MOST_VALUES))
+            return orjson.dumps(describe_attributes(table.items, MAX_VALUES))
 
         async def compute() -> FreshAnswer:
             try:

@@ -4,34 +4,74 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import MutableMapping
-from typing import Any
+from collections.abc import Callable, MutableMapping, Sequence
+from typing import Any, Literal
 from urllib.parse import quote
 
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
-from simshard.serve.http.responses import App, Receive, Scope, Send, refusal
+from simshard.serve.http.responses import AsgiApp, Receive, Scope, Send, refusal
 from simshard.serve.schema.keys import ADMIN_KEY_VARIABLE
 
+Access = Literal["open", "key", "admin"]
+
+GRANT = "simshard.grant"  # in a scope, put there by code in this process alone: what the caller may use without a key
 MAX_BODY = 1 << 20
-_OPEN_PATHS = ("/livez", "/readyz")
-# No way up, and no data but the names of the hosts that pictures come from, in the page's policy.
-_PAGE = re.compile(r"/(?:favicon\.svg|assets/[A-Za-z0-9_-][A-Za-z0-9._-]*)?")
+_LEVELS: tuple[Access, ...] = ("open", "key", "admin")
+_CHANGING = ("PUT", "PATCH", "DELETE")
 _IN_QUERY = "%/?:@!$&'()*+,;=[]"
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
 
-class Access:
-    """Lets requests through that bring the key that they need and no more than MAX_BODY bytes.
+class GuardedRoute(Route):
+    """A route that says who may take it: everybody, who brings the API key, or who brings the admin key.
 
-    api_key: needed by every request but those for the page and for signs of life, where one is set; admin_key: needed
-    to change anything, and good for all else.
+    names: what parameters of the path must look like; None: anything.
     """
 
-    def __init__(self, app: App, api_key: str | None, admin_key: str | None) -> None:
+    def __init__(
+        self,
+        path: str,
+        endpoint: Callable[..., Any],
+        access: Access,
+        methods: Sequence[str] = ("GET",),
+        names: re.Pattern[str] | None = None,
+    ) -> None:
+        super().__init__(path, endpoint, methods=list(methods))
+        self.access: Access = access
+        self._names = names
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """As Starlette has it, but for a newline at the end of a path, which its patterns let pass."""
+        if scope["type"] != "http" or scope["path"].endswith("\n"):
+            return Match.NONE, {}
+        match, child = super().matches(scope)
+        given = child.get("path_params", {}).values()
+        if self._names is not None and not all(self._names.fullmatch(each) for each in given):
+            return Match.NONE, {}
+        return match, child
+
+
+class Guard:
+    """Lets requests through that bring the key that their route asks for and no more than MAX_BODY bytes.
+
+    routes: those of the application, in order. What none of them answers asks for the API key, and for the admin key
+    where its method is one that changes something. Where no API key is set, everybody has it.
+    """
+
+    def __init__(
+        self, app: AsgiApp, routes: Sequence[GuardedRoute], api_key: str | None, admin_key: str | None
+    ) -> None:
         self.app = app
         self._key = api_key.encode() if api_key else None
         self._admin = admin_key.encode() if admin_key else None
+        self._routes: dict[str, list[GuardedRoute]] = {}
+        for route in routes:
+            for method in route.methods or ():
+                self._routes.setdefault(method, []).append(route)
+        # Where nothing under a method asks for more than a request brings, no route has to be looked for.
+        self._most = {method: max(map(_level_of, mine)) for method, mine in self._routes.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -53,11 +93,11 @@ class Access:
             scope = {**scope, "root_path": root}
         path = scope["path"].removeprefix(root)
         bare = root and not path and scope["method"] in ("GET", "HEAD")
-        refused = to_folder(scope, root) if bare else self._refusal(scope, path)
+        refused = to_folder(scope, root) if bare else self._refusal(scope)
         if refused is not None:
             await refused(scope, receive, send)
             return
-        if scope["method"] in ("POST", "PUT", "PATCH"):
+        if scope["method"] in ("POST", "PUT", "PATCH") and GRANT not in scope:
             body = await _read(receive)
             if body is None:
                 await refusal(413, "Body too large", f"a body may have {MAX_BODY} bytes")(scope, receive, send)
@@ -65,9 +105,30 @@ class Access:
             receive = _replay(body, receive)
         await self.app(scope, receive, send)
 
-    def _refusal(self, scope: Scope, path: str) -> Response | None:
-        if self._key is None and not changes(scope["method"], path):
+    def _refusal(self, scope: Scope) -> Response | None:
+        """The answer to a request that brings too little; None where it brings enough."""
+        has = self._brings(scope)
+        most = self._most.get(scope["method"], _LEVELS.index("key"))
+        if has >= most and scope["method"] not in _CHANGING:
             return None
+        if has >= self._needs(scope):
+            return None
+        if has < _LEVELS.index("key"):
+            answer = refusal(401, "Unauthorized", "send the API key as `Authorization: Bearer KEY`")
+            answer.headers["WWW-Authenticate"] = "Bearer"
+            return answer
+        hint = "send the admin key as `Authorization: Bearer KEY`"
+        if self._admin is None:
+            hint = f"this server has no admin key; start it with {ADMIN_KEY_VARIABLE}"
+        return refusal(403, "Forbidden", f"changes need the admin key: {hint}")
+
+    def _brings(self, scope: Scope) -> int:
+        granted: Access | None = scope.get(GRANT)
+        if granted is not None:
+            return _LEVELS.index(granted)
+        everybody = self._key is None
+        if everybody and self._admin is None:
+            return _LEVELS.index("key")
         headers = dict(scope["headers"])
         given = [headers.get(b"x-api-key", b""), headers.get(b"authorization", b"").removeprefix(b"Bearer ")]
 
@@ -75,27 +136,18 @@ class Access:
             return key is not None and any([hmac.compare_digest(each, key) for each in given])
 
         if brings(self._admin):
-            return None
-        known = self._key is None or brings(self._key)
-        if not known and path not in _OPEN_PATHS and not _of_page(scope["method"], path):
-            answer = refusal(401, "Unauthorized", "send the API key as `Authorization: Bearer KEY`")
-            answer.headers["WWW-Authenticate"] = "Bearer"
-            return answer
-        if changes(scope["method"], path):
-            hint = "send the admin key as `Authorization: Bearer KEY`"
-            if self._admin is None:
-                hint = f"this server has no admin key; start it with {ADMIN_KEY_VARIABLE}"
-            return refusal(403, "Forbidden", f"changes need the admin key: {hint}")
-        return None
+            return _LEVELS.index("admin")
+        return _LEVELS.index("key" if everybody or brings(self._key) else "open")
+
+    def _needs(self, scope: Scope) -> int:
+        for route in self._routes.get(scope["method"], ()):
+            if route.matches(scope)[0] is Match.FULL:
+                return _level_of(route)
+        return _LEVELS.index("admin" if scope["method"] in _CHANGING else "key")
 
 
-def _of_page(method: str, path: str) -> bool:
-    return method in ("GET", "HEAD") and _PAGE.fullmatch(path) is not None
-
-
-def changes(method: str, path: str) -> bool:
-    """Whether a request would change the store: by its method, as what a route takes for its path is the route's."""
-    return method in ("PUT", "PATCH", "DELETE") or (method == "POST" and path.startswith("/v1/snapshots"))
+def _level_of(route: GuardedRoute) -> int:
+    return _LEVELS.index(route.access)
 
 
 def to_folder(scope: Scope, root: str) -> Response:

@@ -20,19 +20,11 @@ from simshard.serve.engine.batch import answer_batch
 from simshard.serve.engine.bulk import NPY, GivenIds, read_ids
 from simshard.serve.engine.service import Service
 from simshard.serve.engine.snapshot_list import list_snapshots
-from simshard.serve.http.access import Access
+from simshard.serve.http.access import Guard, GuardedRoute
 from simshard.serve.http.fast_path import FastPath
 from simshard.serve.http.health_and_docs import docs_routes, health_operations
 from simshard.serve.http.openapi import JSON, Operation, document
-from simshard.serve.http.parameters import (
-    AttributesRequest,
-    FindRequest,
-    InvalidBody,
-    ScoreRequest,
-    from_body,
-    from_query,
-    media_type,
-)
+from simshard.serve.http.parameters import InvalidBody, from_body, from_query, media_type
 from simshard.serve.http.responses import problem, refusal, respond
 from simshard.serve.http.static_page import page_routes
 from simshard.serve.schema.answers import (
@@ -48,14 +40,17 @@ from simshard.serve.schema.answers import (
 )
 from simshard.serve.schema.problems import problem_of
 from simshard.serve.schema.requests import (
+    AttributesRequest,
     BatchRequest,
     BulkOptions,
     BulkRequest,
-    Model,
+    FindRequest,
     RankRequest,
     RecommendRequest,
+    ScoreRequest,
     SimilarRequest,
 )
+from simshard.serve.schema.values import Model
 from simshard.shards.errors import SimshardError
 from simshard.shards.hidden import hide_item
 from simshard.shards.items import plain_id
@@ -70,7 +65,7 @@ def build_api(
     api_key: str | None,
     health: Callable[[], dict[str, Any]],
     admin_key: str | None = None,
-) -> Access:
+) -> Guard:
     """The ASGI application; `health` gives the body of /healthz."""
     cache_control = "private, no-cache" if api_key else "no-cache"
     operations = [
@@ -84,13 +79,13 @@ def build_api(
         about = "What is similar to this item, and what goes with these: exact answers from precomputed scores."
         return document(operations, "simshard", version("simshard"), about)
 
-    routes = [
+    routes: list[GuardedRoute] = [
         *(operation.route for operation in operations),
         *docs_routes(described),
         *page_routes(lambda: service.table.image_origins if service.table else ()),
     ]
     app = Starlette(routes=routes, exception_handlers=_problems(service))
-    return Access(FastPath(app, service, cache_control), api_key, admin_key)
+    return Guard(FastPath(app, service, cache_control), routes, api_key, admin_key)
 
 
 def _problems(service: Service) -> dict[Any, Any]:
@@ -228,7 +223,7 @@ def _stream(table: pa.Table) -> bytes:
 
 
 def _store_operations(service: Service, store: Store, cache_control: str) -> list[Operation]:
-    """What an operator sees and changes in the store; `Gate` asks for the admin key."""
+    """What an operator sees and changes in the store; `Guard` asks for the admin key where they say so."""
 
     async def changed(change: Callable[..., Any], *arguments: str) -> Response:
         now = await asyncio.to_thread(change, *arguments)
@@ -260,8 +255,8 @@ def _store_operations(service: Service, store: Store, cache_control: str) -> lis
     async def unhide(request: Request) -> Response:
         return await set_hidden(request.path_params["id"], False)
 
-    pointer: Any = {"tag": "snapshots", "response": Pointer, "admin": True}
-    hidden: Any = {"tag": "items", "response": HiddenState, "admin": True}
+    pointer: Any = {"tag": "snapshots", "response": Pointer, "access": "admin"}
+    hidden: Any = {"tag": "items", "response": HiddenState, "access": "admin"}
     return [
         Operation(
             "GET",

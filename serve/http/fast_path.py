@@ -13,7 +13,7 @@ from simshard.serve.engine.encode import encode_plain
 from simshard.serve.engine.question import plain_key
 from simshard.serve.engine.service import Service
 from simshard.serve.engine.table import Table
-from simshard.serve.http.responses import JSON_TYPE, App, Headers, Receive, Scope, Send
+from simshard.serve.http.responses import JSON_TYPE, AsgiApp, Headers, Receive, Scope, Send
 from simshard.serve.schema.requests import SimilarRequest
 from simshard.shards.filters import Mask
 from simshard.shards.hidden import Hidden
@@ -50,7 +50,7 @@ class FastPath:
     target as it was sent. All else, faults as well, goes on to `app`, which would answer the same.
     """
 
-    def __init__(self, app: App, service: Service, cache_control: str) -> None:
+    def __init__(self, app: AsgiApp, service: Service, cache_control: str) -> None:
         self.app, self._service = app, service
         self._cache_control = (b"cache-control", cache_control.encode())
         self._memory = service.cache.memory

@@ -11,8 +11,8 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from simshard.serve.http.access import GuardedRoute
 from simshard.serve.http.openapi import JSON, Operation
 from simshard.serve.http.responses import refusal
 from simshard.serve.http.static_page import guarded, script_hashes
@@ -39,13 +39,13 @@ def health_operations(health: Callable[[], dict[str, Any]]) -> list[Operation]:
 
     tag = "operations"
     return [
-        Operation("GET", "/livez", livez, "Whether the process answers", tag),
-        Operation("GET", "/readyz", readyz, "Whether queries can be answered", tag),
+        Operation("GET", "/livez", livez, "Whether the process answers", tag, access="open"),
+        Operation("GET", "/readyz", readyz, "Whether queries can be answered", tag, access="open"),
         Operation("GET", "/healthz", healthz, "What state the replica is in", tag, response=Health),
     ]
 
 
-def docs_routes(document: Callable[[], dict[str, Any]]) -> list[Route]:
+def docs_routes(document: Callable[[], dict[str, Any]]) -> list[GuardedRoute]:
     """The OpenAPI document, and Swagger UI from the files of the fastapi-swagger wheel, without any other host."""
     blank_icon = "data:,"
 
@@ -73,4 +73,8 @@ def docs_routes(document: Callable[[], dict[str, Any]]) -> list[Route]:
         content = (resources.files("fastapi_swagger") / "resources" / name).read_bytes()
         return Response(content, headers={"Cache-Control": "max-age=86400", **guarded()}, media_type=_ASSETS[name])
 
-    return [Route("/openapi.json", openapi), Route("/docs", docs), Route("/docs/{name}", asset)]
+    return [
+        GuardedRoute("/openapi.json", openapi, "key"),
+        GuardedRoute("/docs", docs, "key"),
+        GuardedRoute("/docs/{name}", asset, "key"),
+    ]

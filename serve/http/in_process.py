@@ -8,14 +8,19 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from simshard.serve.http.responses import App
+from simshard.serve.http.access import GRANT, Access
+from simshard.serve.http.responses import AsgiApp
 
-Answer = tuple[int, list[tuple[str, str]], bytes | pa.Buffer]
+RawResponse = tuple[int, list[tuple[str, str]], bytes | pa.Buffer]
 _LARGE = 1 << 16
 
 
-async def call(app: App, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
+async def call(
+    app: AsgiApp, method: str, target: str, headers: Mapping[str, str], body: bytes, access: Access
+) -> RawResponse:
     """Status, headers and body of the answer to one request; a failure after it has begun is not raised.
+
+    access: what the caller may use, whatever keys the headers bring.
 
     A large body is an Arrow buffer, which Ray carries as it is, where it would copy bytes several times.
     """
@@ -32,6 +37,7 @@ async def call(app: App, method: str, target: str, headers: Mapping[str, str], b
         "root_path": "",
         "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()],
         "client": None,
+        GRANT: access,
         "server": ("replica", None),
     }
     begun: MutableMapping[str, Any] = {}

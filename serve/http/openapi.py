@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -12,14 +12,15 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from simshard.serve.http.access import Access, GuardedRoute
 from simshard.serve.schema.problems import Problem
-from simshard.serve.schema.requests import Model
+from simshard.serve.schema.values import Model
 
 JSON = "application/json"
 _REF = "#/components/schemas/{model}"
 _PROBLEMS = (400, 401, 404, 409, 413, 422, 503, 504)
+_ABOUT = {"name": "A snapshot's name.", "id": "The item's id as text."}  # what some parameters of paths are
 _IN_PATH = re.compile(r"\{(\w+)(?::path)?\}")
 
 
@@ -29,7 +30,7 @@ class Operation:
 
     path: as Starlette has it. query, body: what is read from there. array: the media type of a body that is an array,
     to which the query belongs. response: what a 200 of media type `media` holds.
-    conditional: whether If-None-Match is heeded. admin: whether it takes the admin key.
+    conditional: whether If-None-Match is heeded. access: who may call it.
     """
 
     method: str
@@ -43,12 +44,12 @@ class Operation:
     response: type[BaseModel] | None = None
     media: str = JSON
     conditional: bool = False
-    admin: bool = False
+    access: Access = "key"
 
     @property
-    def route(self) -> Route:
+    def route(self) -> GuardedRoute:
         """The route that leads to the answer."""
-        return Route(self.path, self.answer, methods=[self.method])
+        return GuardedRoute(self.path, self.answer, self.access, [self.method])
 
 
 def document(operations: Sequence[Operation], title: str, version: str, description: str) -> dict[str, Any]:
@@ -72,17 +73,13 @@ def _queries(operations: Sequence[Operation]) -> set[str]:
 
 
 def _described(operation: Operation) -> dict[str, Any]:
-    in_path = _IN_PATH.findall(operation.path)
-    about = {"name": "A snapshot's name.", "id": "The item's id as text."}
-    parameters = [
-        {"name": name, "in": "path", "required": True, "description": about[name], "schema": {"type": "string"}}
-        for name in in_path
-    ]
+    of_query = {each["name"]: each for each in _parameters(operation.query)}
+    in_path = [_path_parameter(name, of_query.pop(name, {})) for name in _IN_PATH.findall(operation.path)]
     found: dict[str, Any] = {
         "tags": [operation.tag],
         "summary": operation.summary,
         "operationId": operation.answer.__name__,
-        "parameters": parameters + [each for each in _parameters(operation.query) if each["name"] not in in_path],
+        "parameters": [*in_path, *of_query.values()],
         "responses": _responses(operation),
     }
     if operation.body is not None:
@@ -92,11 +89,18 @@ def _described(operation: Operation) -> dict[str, Any]:
     return found
 
 
+def _path_parameter(name: str, of_query: Mapping[str, Any]) -> dict[str, Any]:
+    """A parameter of the path, with what the model says of it that checks it, if there is one."""
+    about = {"description": of_query.get("description", _ABOUT.get(name))}
+    found = {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+    return found | {key: value for key, value in about.items() if value}
+
+
 def _responses(operation: Operation) -> dict[str, Any]:
     model = operation.response
     schema = {"schema": {"$ref": _REF.format(model=model.__name__)}} if model else {}
     problem = {"application/problem+json": {"schema": {"$ref": _REF.format(model=Problem.__name__)}}}
-    statuses = sorted({*_PROBLEMS, *((403,) if operation.admin else ())})
+    statuses = sorted({*_PROBLEMS, *((403,) if operation.access == "admin" else ())})
     found: dict[str, Any] = {"200": {"description": "The answer", "content": {operation.media: schema}}}
     if operation.conditional:
         found["304"] = {"description": "What If-None-Match names is still the answer"}

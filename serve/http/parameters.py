@@ -3,47 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import orjson
-from pydantic import Field, StrictInt
 from starlette.requests import Request
 
-from simshard.serve.engine.service import MOST_VALUES
-from simshard.serve.schema.requests import TEXT_PARAMETERS, Limit, Model, Text
 from simshard.serve.schema.validation import parse
+from simshard.serve.schema.values import Model
 from simshard.shards.errors import InvalidQuery, SimshardError
 
 M = TypeVar("M", bound=Model)
-IdText = Annotated[Text, Field(min_length=1, description="The item's id as text.")]
-
-
-class FindRequest(Model):
-    """The parameters of GET /v1/items."""
-
-    q: Annotated[
-        Text,
-        Field(
-            max_length=200,
-            description="Beginnings of words of the title, in any case, without accents; or an id. None: all.",
-        ),
-    ] = ""
-    limit: Limit = 10
-
-
-class AttributesRequest(Model):
-    """The parameters of GET /v1/attributes."""
-
-    values: Annotated[StrictInt, Field(ge=0, le=MOST_VALUES, description="Most values to list of each attribute.")] = (
-        100
-    )
-
-
-class ScoreRequest(Model):
-    """The parameters of GET /v1/score."""
-
-    a: IdText
-    b: IdText
 
 
 class InvalidBody(SimshardError):
@@ -65,7 +34,7 @@ def from_query(model: type[M], request: Request, **in_path: str) -> M:
                 raise InvalidQuery(name, f"no such parameter; there are {', '.join(known) or 'none'}")
             if name in given:
                 raise InvalidQuery(name, "given twice")
-            given[name] = _decode(name, text)
+            given[name] = _decode(model.text_fields().get(name), text)
     return parse(model, given)
 
 
@@ -96,8 +65,9 @@ async def from_body(model: type[M], request: Request) -> M:
     return parse(model, values)
 
 
-def _decode(name: str, text: str) -> Any:
-    if name in TEXT_PARAMETERS or (name == "filter" and text[:1] not in ("{", '"')):
+def _decode(text_only: bool | None, text: str) -> Any:
+    """A parameter's value; text_only: as `Model.text_fields` tells, None: JSON."""
+    if text_only or (text_only is False and text[:1] not in ("{", '"')):
         return text
     try:
         return orjson.loads(text.lower() if text in ("True", "False") else text)

@@ -13,7 +13,7 @@ from simshard.serve.engine.answer_job import EncodedAnswer
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 JSON_TYPE = (b"content-type", b"application/json")
@@ -29,22 +29,22 @@ class Encoded(Response):
         self.raw_headers = headers
 
 
-def respond(reply: EncodedAnswer, cache_control: str | None = None) -> Response:
+def respond(answer: EncodedAnswer, cache_control: str | None = None) -> Response:
     """An answer; cache_control: what it says where it may be kept by whoever asked, None: it says nothing of that."""
     headers: Headers = [
-        (b"content-length", b"%d" % len(reply.body)),
+        (b"content-length", b"%d" % len(answer.body)),
         JSON_TYPE,
-        (b"x-cache", reply.outcome.encode()),
-        (b"x-snapshot", reply.snapshot.encode()),
-        (b"server-timing", ", ".join(f"{stage};dur={ms:.3f}" for stage, ms in reply.stages.items()).encode()),
+        (b"x-cache", answer.outcome.encode()),
+        (b"x-snapshot", answer.snapshot.encode()),
+        (b"server-timing", ", ".join(f"{stage};dur={ms:.3f}" for stage, ms in answer.stages.items()).encode()),
     ]
-    if reply.shards:
-        headers.append((b"x-shards", ",".join(map(str, reply.shards)).encode()))
-    if cache_control is not None and reply.etag is None:
+    if answer.shards:
+        headers.append((b"x-shards", ",".join(map(str, answer.shards)).encode()))
+    if cache_control is not None and answer.etag is None:
         headers.append((b"cache-control", b"no-store"))
-    elif cache_control is not None and reply.etag is not None:
-        headers += [(b"cache-control", cache_control.encode()), (b"etag", reply.etag.encode())]
-    return Encoded(reply.body, headers)
+    elif cache_control is not None and answer.etag is not None:
+        headers += [(b"cache-control", cache_control.encode()), (b"etag", answer.etag.encode())]
+    return Encoded(answer.body, headers)
 
 
 def problem(body: dict[str, Any]) -> Response:

@@ -14,9 +14,9 @@ from pathlib import Path
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from simshard.serve.engine.answer_job import entity_tag, names_tag
+from simshard.serve.http.access import GuardedRoute
 from simshard.serve.http.responses import refusal
 
 STATIC = Path(__file__).parents[1] / "static"
@@ -36,6 +36,7 @@ _TYPES = {
     ".woff": "font/woff",
     ".woff2": "font/woff2",
 }
+_ASSET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")  # no way up
 _UNWANTED = re.compile(r"\s*q\s*=\s*0(\.0*)?\s*", re.IGNORECASE)
 _SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 _POLICY = "Content-Security-Policy"
@@ -108,7 +109,7 @@ def _read(path: Path) -> File:
     return File(body, packed if len(packed) < len(body) else None, kind, tag)
 
 
-def page_routes(origins: Callable[[], Sequence[str]]) -> list[Route]:
+def page_routes(origins: Callable[[], Sequence[str]]) -> list[GuardedRoute]:
     """The page at / and its assets; `origins` are the hosts whose pictures it may show just now."""
 
     def answer(request: Request, path: str, cache_control: str, images: Sequence[str] = ()) -> Response:
@@ -142,4 +143,9 @@ def page_routes(origins: Callable[[], Sequence[str]]) -> list[Route]:
     def asset(request: Request) -> Response:
         return answer(request, f"assets/{request.path_params['name']}", "public, max-age=31536000, immutable")
 
-    return [Route("/", index), Route("/favicon.svg", favicon), Route("/assets/{name}", asset)]
+    # Open to everybody: no data but the names of the hosts that pictures come from, in the page's policy.
+    return [
+        GuardedRoute("/", index, "open"),
+        GuardedRoute("/favicon.svg", favicon, "open"),
+        GuardedRoute("/assets/{name}", asset, "open", names=_ASSET),
+    ]

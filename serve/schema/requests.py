@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     FiniteFloat,
@@ -22,89 +18,26 @@ from pydantic import (
     model_validator,
 )
 
-TEXT_PARAMETERS = ("id", "a", "b", "q", "group_by", "snapshot")  # of a query string; all others are JSON
+from simshard.serve.schema.values import (
+    FilterName,
+    Id,
+    IdText,
+    Model,
+    Number,
+    Text,
+    Value,
+    check_filter_name,
+)
+
 MAX_SEEDS = 256  # so many multiples of 2^-44 P add up without error in a float64 (see simshard.shards.query)
 MAX_LIMIT = 1000
 MAX_DEPTH = 10_000
 MAX_BATCH = 1000
 MAX_BATCH_HITS = 100_000
 MAX_BULK = 1_000_000
-FILTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+MAX_VALUES = 1000  # of each attribute
 
-
-NO_TEXT = "half of a surrogate pair is no text"
-
-
-def is_text(value: str) -> bool:
-    """Whether a string can be written as UTF-8, which JSON's escapes do not promise."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _check_text(value: Any) -> Any:
-    if isinstance(value, str) and not is_text(value):
-        raise ValueError(NO_TEXT)
-    return value
-
-
-def _check_id(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError("an id is an integer or text")
-    return _check_text(value)
-
-
-def _check_value(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError("a value is a number or text")
-    return _check_finite(_check_text(value))
-
-
-def _check_number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("a number is needed")
-    return _check_finite(value)
-
-
-def _check_finite(value: Any) -> Any:
-    try:
-        finite = isinstance(value, str) or math.isfinite(value)
-    except OverflowError:
-        finite = False
-    if not finite:
-        raise ValueError("a finite number is needed")
-    beyond = (
-        isinstance(value, int) and not -(2**63) <= value < 2**64
-    )  # of what any column holds, and JSON writers write
-    return float(value) if beyond else value
-
-
-def _check_filter_name(value: Any) -> Any:
-    if isinstance(value, str) and not FILTER_NAME.fullmatch(value):
-        raise ValueError("a filter is an object, or the name of one: letters, digits, - and _")
-    return value
-
-
-Id = Annotated[int | str, BeforeValidator(_check_id)]
-Value = Annotated[int | float | str, BeforeValidator(_check_value)]
-Number = Annotated[int | float, BeforeValidator(_check_number)]
-Text = Annotated[StrictStr, BeforeValidator(_check_text)]
-FilterName = Annotated[StrictStr, Field(pattern=f"^{FILTER_NAME.pattern}$")]
 Limit = Annotated[StrictInt, Field(ge=1, le=MAX_LIMIT, description="Most hits to answer.")]
-
-
-class Model(BaseModel):
-    """A part of a request: no field that is not known, nothing changed after it was checked."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    def _exactly_one(self, *names: str) -> None:
-        given = [name for name in names if getattr(self, name) is not None]
-        if len(given) != 1:
-            known = ", ".join(name.rstrip("_") for name in names)
-            raise ValueError(f"exactly one of {known} is needed" + (f", not {len(given)}" if given else ""))
 
 
 class Match(Model):
@@ -166,7 +99,7 @@ class Filter(Model):
 GivenFilter = Annotated[
     Annotated[FilterName, Tag("<name>")] | Annotated[Filter, Tag("<conditions>")],
     Discriminator(lambda value: "<name>" if isinstance(value, str) else "<conditions>"),
-    BeforeValidator(_check_filter_name),
+    BeforeValidator(check_filter_name),
 ]
 
 
@@ -217,7 +150,7 @@ class HitOptions(Scoring):
 class SimilarRequest(HitOptions):
     """The parameters of GET …/similar; `id` where it stands in no path."""
 
-    id: Annotated[Text, Field(min_length=1, description="The item's id as text.")]
+    id: IdText
 
 
 class Seed(Model):
@@ -282,3 +215,29 @@ class BulkRequest(BulkOptions):
         list[Any],
         WithJsonSchema({"type": "array", "items": {"anyOf": [{"type": "integer"}, {"type": "string"}]}}),
     ]
+
+
+class FindRequest(Model):
+    """The parameters of GET /v1/items."""
+
+    q: Annotated[
+        Text,
+        Field(
+            max_length=200,
+            description="Beginnings of words of the title, in any case, without accents; or an id. None: all.",
+        ),
+    ] = ""
+    limit: Limit = 10
+
+
+class AttributesRequest(Model):
+    """The parameters of GET /v1/attributes."""
+
+    values: Annotated[StrictInt, Field(ge=0, le=MAX_VALUES, description="Most values to list of each attribute.")] = 100
+
+
+class ScoreRequest(Model):
+    """The parameters of GET /v1/score."""
+
+    a: IdText
+    b: IdText
