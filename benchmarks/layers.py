@@ -41,7 +41,7 @@ def layers(folder: Path) -> Figures:
     def measure(name: str, cache: int, requests: Callable[[], Iterator[tuple[Scope, bytes]]], count: int) -> None:
         service = Service(Cache(Lru(cache), None), pool)
         service.serve(local_table(Snapshot(store), pool))
-        service.selections.hidden = read_hidden(store)
+        service.hide(read_hidden(store))
         app = build_api(service, store, None, dict)
         gc.collect()
         gc.freeze()  # as a replica does

@@ -230,8 +230,8 @@ async def _ask_store(path: str, ask: Callable[[Any], Any], snapshot: str | None)
 
     with ThreadPoolExecutor(2) as pool:
         service = Service(Cache(Lru(0), None), pool)
-        service.selections.hidden = read_hidden(Store(path))
-        service.table = local_table(Snapshot(Store(path), snapshot), pool)
+        service.hide(read_hidden(Store(path)))
+        service.serve(local_table(Snapshot(Store(path), snapshot), pool))
         try:
             body: bytes = (await service.answer(ask(service))).body
         except SimshardError as error:

@@ -121,10 +121,10 @@ class Ingress:
         while True:
             await asyncio.sleep(_FOLLOW)
             try:
-                known = self._service.selections.hidden
+                known = self._service.hidden
                 hidden = await asyncio.to_thread(read_hidden, self._store, known)
-                if self._service.selections.hidden is known:  # else a request changed it meanwhile
-                    self._service.selections.hidden = hidden
+                if self._service.hidden is known:  # else a request changed it meanwhile
+                    self._service.hide(hidden)
                 self._overlay_problem = None
             except Exception as error:  # what was hidden stays hidden
                 self._overlay_problem = self._problem = str(error)
@@ -149,9 +149,9 @@ class Ingress:
                 actor = ray.get_actor(slot_name(self._settings.name, shard), namespace=NAMESPACE)
                 ways.append(ActorTransport(actor, snapshot.name, shard, self._settings.shard_timeout))
         table = open_table(snapshot, ways)
-        self._service.selections.check(table)
+        self._service.check(table)
         if self._service.table is None:
-            self._service.selections.hidden = read_hidden(self._store)
+            self._service.hide(read_hidden(self._store))
         return self._with_image(table)  # last: what fails before is tried again and again
 
     def _with_image(self, table: Table) -> Table:

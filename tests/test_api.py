@@ -40,7 +40,7 @@ def store(tmp_path_factory):
 @pytest.fixture
 def service(store):
     service = Service(Cache(Lru(1 << 20), None), POOL)
-    service.table = local_table(Snapshot(store), POOL)
+    service.serve(local_table(Snapshot(store), POOL))
     return service
 
 
@@ -132,7 +132,7 @@ async def test_items_by_title(client):
 async def test_items_without_titles_are_found_by_id(tmp_path):
     store = write_store(tmp_path, MATRIX)
     service = Service(Cache(Lru(0), None), POOL)
-    service.table = local_table(Snapshot(store), POOL)
+    service.serve(local_table(Snapshot(store), POOL))
     async with client_of(service, store) as client:
         found = (await client.get("/v1/items?q=7")).json()
         assert ([item["id"] for item in found["items"]], found["total"]) == ([7], 1)
@@ -271,10 +271,10 @@ async def test_get_answers_304_to_who_has_the_answer(client, service, store):
         assert (await client.get(url, headers={"if-none-match": '"other"'})).status_code == 200
     assert len(tags) == 6
     etag = (await client.get(urls[0])).headers["etag"]
-    service.selections.hidden = Hidden(1, (("id 9", ""),))
+    service.hide(Hidden(1, (("id 9", ""),)))
     hidden = await client.get(urls[0], headers={"if-none-match": etag})
     assert (hidden.status_code, hidden.headers["etag"] != etag) == (200, True)
-    service.selections.hidden = Hidden(2)
+    service.hide(Hidden(2))
     assert (await client.get(urls[0], headers={"if-none-match": etag})).status_code == 304
     write_store(store.root, MATRIX, ids=pa.array(IDS))
     service.serve(local_table(Snapshot(store), POOL))
@@ -293,7 +293,7 @@ async def test_a_snapshot_that_another_replica_answers_from_already_is_waited_fo
     answer = await client.get("/v1/items/id 3/similar", params={"snapshot": second.name})
     assert (answer.status_code, answer.json()["snapshot"]) == (200, second.name)
     assert later.cancelled() is False
-    assert service.older == {first.name: first}
+    assert service.names == [second.name, first.name] and service.opened(first.name) is first
     store.rollback()
 
 
@@ -306,7 +306,7 @@ async def test_a_batch_is_of_one_snapshot(client, service, store):
     body = (await client.post("/v1/recommend/batch", json={"requests": requests})).json()
     assert len({answer["snapshot"] for answer in body["responses"]}) == 1
     assert service.table is second
-    service.table = first
+    service.serve(first)
     store.rollback()
 
 
@@ -331,7 +331,7 @@ async def test_a_partial_answer_has_no_etag(client, service):
         def __init__(self, inner):
             self.search = inner.search
 
-    service.table = replace(service.table, transports=tuple(map(Away, service.table.transports)))
+    service.serve(replace(service.table, transports=tuple(map(Away, service.table.transports))))
     answer = await client.get("/v1/items/id 3/similar?explain=true")
     assert answer.json()["partial"]
     assert "etag" not in answer.headers
@@ -525,20 +525,20 @@ async def test_a_late_answer_is_504_and_an_absent_shard_makes_it_partial_and_not
     whole = service.table
     first, second = whole.transports
     body = {"positive": ["id 1", "id 25"], "limit": 3}
-    service.table = replace(whole, transports=(first, Slow(second, 0.2)))
+    service.serve(replace(whole, transports=(first, Slow(second, 0.2))))
     await problem(client, 504, json={**body, "timeout_ms": 20})
     await asyncio.sleep(0.25)
     assert (await client.post("/v1/recommend", json=body)).headers["x-cache"] == "memory"  # it was finished for others
 
     body["limit"] = 4
-    service.table = replace(whole, transports=(first, Slow(second, fails=True)))
+    service.serve(replace(whole, transports=(first, Slow(second, fails=True))))
     for _ in range(2):
         answer = await client.post("/v1/recommend", json=body)
         assert answer.headers["x-cache"] == "bypass"
         assert (answer.json()["partial"], answer.json()["failed_shards"]) == (True, [1])
-    service.table = replace(whole, transports=(Slow(first, fails=True), Slow(second, fails=True)))
+    service.serve(replace(whole, transports=(Slow(first, fails=True), Slow(second, fails=True))))
     await problem(client, 503, json=body)
-    service.table = whole
+    service.serve(whole)
     answer = (await client.post("/v1/recommend", json=body)).json()
     assert not answer["partial"]
     assert printed(answer["hits"]) == oracle.hits(MATRIX, [oracle.Seed(1), oracle.Seed(25)], limit=4)
@@ -551,7 +551,7 @@ async def test_operations(client, service, store):
     body = (await client.get("/v1/snapshots")).json()
     assert (body["active"], body["serving"]) == (store.resolve(), service.table.name)
     assert body["snapshots"][0]["items"] == ITEMS
-    service.table = None
+    service.close(service.table)
     assert (await client.get("/livez")).status_code == 200
     not_ready = await client.get("/readyz")
     assert not_ready.status_code == 503

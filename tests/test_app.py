@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from simshard.serve.cluster.supervisor import State
-from simshard.serve.engine import router
+from simshard.serve.engine import table as table_file
 from simshard.serve.engine.cache import Cache, Lru
 from simshard.serve.engine.service import Service
 from simshard.serve.settings import Settings
@@ -35,7 +35,7 @@ def counted(monkeypatch):
         columns.append(column)
         return origins_of(column)
 
-    monkeypatch.setattr(router, "origins_of", watched)
+    monkeypatch.setattr(table_file, "origins_of", watched)
     monkeypatch.setattr(app_file, "ray", SimpleNamespace(get_actor=lambda *_, **__: None))
     return columns
 

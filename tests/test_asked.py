@@ -54,7 +54,7 @@ def watched(table, seen, away=()):
 
 def service_of(table):
     service = Service(Cache(Lru(1 << 20), None), POOL)
-    service.table = table
+    service.serve(table)
     return service
 
 
@@ -147,7 +147,7 @@ async def test_redis_is_asked_for_what_a_shard_elsewhere_would_be_asked(store):
     for table in (local, actor_table(local)):
         redis = FakeRedis()
         service = Service(Cache(Lru(1 << 20), redis), POOL)
-        service.table = table
+        service.serve(table)
         async with client_of(service, store) as client:
             for url, asks in [("similar?id=1", True), ("attributes", False), ("score?a=1&b=2", False)]:
                 redis.gets = 0
@@ -159,7 +159,7 @@ async def test_classes_are_told_by_what_a_question_costs(store):
     """What Redis is asked for by default where shards are here: all but what the best stored beside a row answer."""
     redis = FakeRedis()
     service = Service(Cache(Lru(0), redis), POOL, redis_classes=frozenset({"recommend"}))
-    service.table = local_table(Snapshot(store), POOL)
+    service.serve(local_table(Snapshot(store), POOL))
     half = {"filter": {"must": [{"key": "year", "range": {"gte": 3}}]}}
     async with client_of(service, store) as client:
         for body, asks in [

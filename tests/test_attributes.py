@@ -190,7 +190,7 @@ def store(tmp_path_factory):
 
 def service_of(store, image=None):
     service = Service(Cache(Lru(1 << 20), None), POOL)
-    service.table = local_table(Snapshot(store), POOL, image)
+    service.serve(local_table(Snapshot(store), POOL, image))
     return service
 
 
@@ -261,7 +261,7 @@ async def test_the_answer_is_kept_and_does_not_depend_on_what_is_hidden(store):
         first = await client.get("/v1/attributes")
         assert (first.headers["x-cache"], first.headers["cache-control"]) == ("miss", "no-cache")
         assert "x-shards" not in first.headers
-        service.selections.hidden = Hidden(1, ((3, ""),))
+        service.hide(Hidden(1, ((3, ""),)))
         again = await client.get("/v1/attributes")
         assert (again.headers["x-cache"], again.content) == ("memory", first.content)
         tag = {"if-none-match": first.headers["etag"]}
@@ -303,7 +303,7 @@ async def test_a_store_without_attributes_and_a_service_without_a_snapshot(tmp_p
         body = answer.json()
         assert (body["items"], body["image"], body["attributes"]) == (5, None, [])
         assert answer.headers["cache-control"] == "private, no-cache"
-    service.table = None
+    service.close(service.table)
     async with client_of(service, store) as client:
         await problem(client, 503, url="/v1/attributes")
 

@@ -28,7 +28,7 @@ def client_for(folder, ids=None):
 
 def service_of(store):
     service = Service(Cache(Lru(0), None), POOL)
-    service.table = local_table(Snapshot(store), POOL)
+    service.serve(local_table(Snapshot(store), POOL))
     return service
 
 

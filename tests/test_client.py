@@ -62,7 +62,7 @@ class Blocking(httpx.BaseTransport):
 def app(tmp_path_factory):
     store = write_store(tmp_path_factory.mktemp("client"), MATRIX, attributes=columns_of(items_of(COUNT)))
     service = Service(Cache(Lru(1 << 20), None), POOL)
-    service.table = local_table(Snapshot(store), POOL)
+    service.serve(local_table(Snapshot(store), POOL))
     return build_api(service, store, None, dict, "adm1n")
 
 

@@ -98,8 +98,8 @@ def worlds(tmp_path_factory):
             for row in hidden:
                 hide_item(store, table.items, ids[row], True)
             service = service_of(store, cache=0)
-            service.selections.hidden = read_hidden(store)
-            asyncio.run(service.selections.selection(service.table, service.selections.hidden, ""))
+            service.hide(read_hidden(store))
+            asyncio.run(service.filters.selection(service.table, service.hidden, ""))
             app = client_of(service, store)._transport.app
             made[name, bool(hidden)] = (matrix, ids, set(hidden), app, app.app.app)
     return made
@@ -157,8 +157,8 @@ async def test_hits_that_do_not_stand_among_the_first_are_found(tmp_path, encodi
     for row in away:
         hide_item(store, table.items, row, True)
     service = service_of(store)
-    service.selections.hidden = read_hidden(store)
-    await service.selections.selection(service.table, service.selections.hidden, "")
+    service.hide(read_hidden(store))
+    await service.filters.selection(service.table, service.hidden, "")
     async with client_of(service, store) as client:
         for row in (3, 4, items - 1):
             for limit, offset in ((5, 0), (10, 0), (50, 0), (50, 200)):
@@ -203,11 +203,11 @@ async def test_a_switch_and_a_hidden_item_are_seen_at_once(service, store):
             assert hits(await client.get(TARGET)) == expected(MATRICES[0])
         gone = expected(MATRICES[0])[0]
         hide_item(store, service.opened().items, gone, True)
-        service.selections.hidden = read_hidden(store)
+        service.hide(read_hidden(store))
         for _ in range(3):
             assert hits(await client.get(TARGET)) == expected(MATRICES[0], exclude={gone})
         hide_item(store, service.opened().items, gone, False)
-        service.selections.hidden = read_hidden(store)
+        service.hide(read_hidden(store))
         write_store(store.root, MATRICES[1])
         service.serve(local_table(Snapshot(store), POOL))
         for _ in range(3):
@@ -245,12 +245,12 @@ async def test_following_the_list_of_hidden_items_changes_nothing_where_none_is(
     async with client_of(service, store) as client:
         await client.get(TARGET)
         for _ in range(3):
-            service.selections.hidden = read_hidden(store, service.selections.hidden)
+            service.hide(read_hidden(store, service.hidden))
             assert (await client.get(TARGET)).headers["x-cache"] == "memory"
 
 
 async def test_rows_elsewhere_and_answers_in_redis_are_for_the_application(service, store, parsed):
-    service.table = actor_table(service.table)
+    service.serve(actor_table(service.table))
     async with client_of(service, store) as client:
         assert hits(await client.get(TARGET)) == expected(MATRICES[0])
     assert len(parsed) == 1

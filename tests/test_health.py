@@ -27,9 +27,9 @@ def store(tmp_path_factory):
 async def health_of(store, state, problem=None, table=True, remote=False):
     service = Service(Cache(Lru(1 << 20), None), POOL)
     if table:
-        service.table = local_table(Snapshot(store), POOL)
+        service.serve(local_table(Snapshot(store), POOL))
         if remote:
-            service.table = actor_table(service.table)
+            service.serve(actor_table(service.table))
     app = build_api(service, store, None, lambda: describe_health(service, state, problem))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         answer = await client.get("/healthz")

@@ -102,7 +102,7 @@ def test_where_there_is_no_store(tmp_path):
 @pytest.fixture
 async def client(store):
     service = Service(Cache(Lru(1 << 20), None), POOL)
-    service.table = local_table(Snapshot(store), POOL)
+    service.serve(local_table(Snapshot(store), POOL))
     app = build_api(service, store, "k3y", dict, "adm1n")
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     headers = {"authorization": "Bearer adm1n"}
@@ -177,7 +177,7 @@ def test_an_item_stays_hidden_and_can_be_shown_when_a_rebuild_makes_text_of_its_
 
 async def test_without_an_admin_key_nothing_can_be_changed(store):
     service = Service(Cache(Lru(0), None), POOL)
-    service.table = local_table(Snapshot(store), POOL)
+    service.serve(local_table(Snapshot(store), POOL))
     transport = httpx.ASGITransport(build_api(service, store, None, dict))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         for headers in ({}, {"authorization": "Bearer "}, {"x-api-key": ""}):

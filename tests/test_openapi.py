@@ -46,7 +46,7 @@ def api_schema(tmp_path_factory):
     attributes = columns_of(items_of(ITEMS))
     store = write_store(tmp_path_factory.mktemp("openapi"), random_matrix(3, ITEMS), attributes=attributes)
     service = Service(Cache(Lru(1 << 20), None), POOL, filters={"clean": {"must": [{"key": "year", "is_null": False}]}})
-    service.table = local_table(Snapshot(store), POOL)
+    service.serve(local_table(Snapshot(store), POOL))
 
     def health():
         return {

@@ -31,7 +31,7 @@ DEFAULT = {"must_not": [{"key": "type", "match": {"value": "OVA"}}]}
 
 def make_service(table, **options):
     service = Service(Cache(Lru(0), None), POOL, **options)
-    service.table = table
+    service.serve(table)
     return service
 
 
@@ -176,7 +176,7 @@ def test_any_mixture_of_features_equals_the_oracle(worlds, data, case, remote, d
     body = data.draw(questions(len(world.items)))
     hidden = data.draw(st.lists(st.integers(0, len(world.items) - 1), max_size=5, unique=True))
     service = world.services[remote, default]
-    service.selections.hidden = Hidden(1, tuple((row, "") for row in hidden))
+    service.hide(Hidden(1, tuple((row, "") for row in hidden)))
     kept_out = set(hidden)
     if default:
         kept_out |= {row for row, item in enumerate(world.items) if not oracle.passes(item, DEFAULT)}
@@ -201,7 +201,7 @@ def test_a_ranking_is_the_answer_of_the_candidates_alone(worlds, data, case, rem
         body["negative"] = []
     candidates = data.draw(st.lists(st.integers(0, count + 3), min_size=1, max_size=12, unique=True))
     service = world.services[remote, False]
-    service.selections.hidden = Hidden()
+    service.hide(Hidden())
     found = answer(service, service.rank(parse(RankRequest, {**body, "candidates": candidates})))
     others = [row for row in range(count) if row not in candidates]
     everything = {**body, "limit": 1000, "exclude_ids": others, "explain": False}
@@ -221,7 +221,7 @@ def test_many_at_once_are_the_answers_one_by_one(worlds, data, case, remote):
     limit = data.draw(st.sampled_from([1, 3, 10, 40]))
     given_filter = data.draw(st.none() | FILTERS)
     service = world.services[remote, data.draw(st.booleans())]
-    service.selections.hidden = Hidden(1, ((3, ""),))
+    service.hide(Hidden(1, ((3, ""),)))
     request = parse(BulkRequest, {"ids": ids, "limit": limit, "filter": given_filter})
     name, table = asyncio.run(service.nearest(request))
     assert name == service.table.name
@@ -367,11 +367,11 @@ def test_one_compilation_for_many_requests_and_bounded_memory(worlds, monkeypatc
     for limit in range(1, 20):
         recommend(service, {"positive": [1], "limit": limit, "filter": {"must": [{"key": "year", "is_null": False}]}})
     assert len(compiled) == 1
-    service.selections._kept = Lru(4_000)
+    service.filters._kept = Lru(4_000)
     for year in range(200):
         given_filter = {"must": [{"key": "year", "match": {"value": year}}]}
         recommend(service, {"positive": [1], "filter": given_filter})
-        assert service.selections._kept.bytes <= 4_000
+        assert service.filters._kept.bytes <= 4_000
 
 
 async def test_a_filter_is_compiled_once_for_all_who_ask_at_once(worlds, monkeypatch):
@@ -387,14 +387,14 @@ async def test_a_filter_is_compiled_once_for_all_who_ask_at_once(worlds, monkeyp
     text = {"must": [{"key": "title", "match": {"any": ["x" * 10_000]}}]}
     recommend_in_loop = service.recommend(parse(RecommendRequest, {"positive": [1], "filter": text}))
     await service.answer(recommend_in_loop)
-    assert service.selections._kept.bytes > 10_000  # the text that names it counts
+    assert service.filters._kept.bytes > 10_000  # the text that names it counts
 
 
 def test_bulk_takes_little_memory_for_one_item_many_times(worlds):
     world = worlds["sparse", 3]
     count = len(world.items)
     service = make_service(world.services[False, False].table)
-    service.selections.hidden = Hidden(1, ((3, ""),))
+    service.hide(Hidden(1, ((3, ""),)))
     ids = [5] * 30_000 + list(range(count)) * 3
     _, table = asyncio.run(service.nearest(parse(BulkRequest, {"ids": ids, "limit": 2})))
     expected = answer(service, service.similar(parse(SimilarRequest, {"id": "5", "limit": 2})))["hits"]

@@ -49,7 +49,7 @@ def built(tmp_path, monkeypatch):
 
 def service_of(store, image=None):
     service = Service(Cache(Lru(1 << 20), None), POOL)
-    service.table = local_table(Snapshot(store), POOL, image)
+    service.serve(local_table(Snapshot(store), POOL, image))
     return service
 
 

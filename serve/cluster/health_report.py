@@ -27,7 +27,7 @@ def describe_health(service: Service, state: State, problem: str | None) -> dict
             "memory_bytes": service.cache.memory.bytes,
             "redis": "off" if redis is None else "skipped" if redis.breaker.open else "ok",
         },
-        "hidden": len(service.selections.hidden.items),
+        "hidden": len(service.hidden.items),
         "problem": "; ".join(problems) or None,
     }
 

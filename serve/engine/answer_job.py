@@ -1,17 +1,16 @@
-"""A question to one snapshot, ready to be answered, and the reply, as encoded bytes."""
+"""An answer that is to be made: how, and under which key it is kept; and the answer as bytes."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-import xxhash
-
 from simshard.serve.engine.cache import FreshAnswer, Outcome
+from simshard.serve.engine.cache_keys import entity_tag
 from simshard.serve.engine.compiled_filters import CompiledFilters
 from simshard.serve.engine.encode import encode
 from simshard.serve.engine.pipeline import find_hits
@@ -32,17 +31,6 @@ class Trace:
 
 
 Compute = Callable[[Hidden, Trace], Awaitable[FreshAnswer]]
-
-
-def entity_tag(key: bytes) -> str:
-    """An ETag for what a key stands for."""
-    return f'"{xxhash.xxh3_128_hexdigest(key)}"'
-
-
-def names_tag(given: Iterable[str], etag: str) -> bool:
-    """Whether If-None-Match, given so often, names this entity tag."""
-    tags = [tag.strip().removeprefix("W/") for value in given for tag in value.split(",")]
-    return etag in tags
 
 
 @dataclass(frozen=True)
@@ -83,22 +71,22 @@ class EncodedAnswer:
     shards: tuple[int, ...]
 
 
-def hits_job(table: Table, question: Question, selections: CompiledFilters, pool: Executor) -> Compute:
+def hits_job(table: Table, question: Question, filters: CompiledFilters, pool: Executor) -> Compute:
     """What computes the answer."""
     missing, payload = question.seeds.missing, question.with_payload
 
     async def compute(hidden: Hidden, trace: Trace) -> FreshAnswer:
         begun = time.perf_counter()
-        ranked = await find_hits(table, question, selections, hidden, pool)
+        result = await find_hits(table, question, filters, hidden, pool)
         searched = time.perf_counter()
-        if len(ranked.hits.rows) > FEW_HITS:
+        if len(result.hits.rows) > FEW_HITS:
             loop = asyncio.get_running_loop()
-            body = await loop.run_in_executor(pool, encode, table, ranked, missing, payload)
+            body = await loop.run_in_executor(pool, encode, table, result, missing, payload)
         else:
-            body = encode(table, ranked, missing, payload)
+            body = encode(table, result, missing, payload)
         trace.stages["search"] = (searched - begun) * 1e3
         trace.stages["encode"] = (time.perf_counter() - searched) * 1e3
-        trace.shards = ranked.shards
-        return FreshAnswer(body, keep=not ranked.failed_shards)
+        trace.shards = result.shards
+        return FreshAnswer(body, keep=not result.failed_shards)
 
     return compute

@@ -13,13 +13,13 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from simshard.serve.engine.compiled_filters import CompiledFilters
 from simshard.serve.engine.router import nearest
 from simshard.serve.engine.table import Table
 from simshard.serve.schema.requests import MAX_BULK, BulkOptions
 from simshard.serve.schema.values import NO_TEXT, is_text
 from simshard.shards.errors import InvalidQuery
 from simshard.shards.items import plain_id
+from simshard.shards.query import Selection
 from simshard.shards.search import Nearest, join_nearest
 
 NPY = "application/x-npy"
@@ -46,7 +46,7 @@ def read_ids(body: bytes) -> NDArray[np.int64]:
 
 
 async def nearest_table(
-    table: Table, selections: CompiledFilters, ids: GivenIds, options: BulkOptions, pool: Executor
+    table: Table, selection: Selection | None, ids: GivenIds, options: BulkOptions, pool: Executor
 ) -> pa.Table:
     """The hits of many single seeds (M,), in the order of `ids`.
 
@@ -57,9 +57,7 @@ async def nearest_table(
     if len(ids) * options.limit > MAX_BULK:
         raise InvalidQuery("ids", f"{len(ids):,} ids x limit {options.limit}: at most {MAX_BULK:,}")
     loop = asyncio.get_running_loop()
-    text = selections.canonical(options.filter)
     rows = await loop.run_in_executor(pool, _find, table, ids)
-    selection = await selections.selection(table, selections.hidden, text)
     known = rows >= 0
     seeds = rows[known].astype(np.uint32)
     parts = []

@@ -1,9 +1,8 @@
-"""Filters, named ones and the operator's, and hidden items -> which rows can be hits; compiled once, kept in bounds."""
+"""What a question says of rows, as arrays: filters, boosts, groups, orders; compiled once, kept in bounds."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
@@ -12,10 +11,11 @@ import orjson
 from numpy.typing import NDArray
 
 from simshard.serve.engine.cache import Lru
+from simshard.serve.engine.named_filters import NamedFilters
+from simshard.serve.engine.question import Question
+from simshard.serve.engine.single_flight import SingleFlight
 from simshard.serve.engine.table import Table
-from simshard.serve.schema.requests import Boost, Filter
-from simshard.serve.schema.validation import expand
-from simshard.shards.filters import Groups, Mask, check_filters, compile_filter, group_rows, order_rows
+from simshard.shards.filters import Groups, Mask, compile_filter, group_rows, order_rows
 from simshard.shards.hidden import Hidden
 from simshard.shards.query import Rows, Selection
 
@@ -29,42 +29,46 @@ class Factors(NamedTuple):
     product: NDArray[np.float64]
 
 
-class CompiledFilters:
-    """What filters of requests select, beside the operator's own filter and the hidden items.
+class Compiled(NamedTuple):
+    """What a question says of rows, for one table and one list of hidden items.
 
-    A filter is named by its canonical JSON text from here on: part of cache keys, and the key of what is kept.
+    selection: which rows can be hits, None: all; factors: of its boosts; groups: the group of each row, where hits are
+    grouped; order: the rows that fill up where hits run out, best first.
     """
 
-    def __init__(self, pool: Executor, named: Mapping[str, Any], default: str | None) -> None:
+    selection: Selection | None
+    factors: Factors | None
+    groups: Groups | None
+    order: Rows | None
+
+
+class CompiledFilters:
+    """What filters of requests select, beside the operator's own filter and the hidden items."""
+
+    def __init__(self, pool: Executor, named: NamedFilters) -> None:
         self._pool = pool
-        self._named = named
-        self._default = None if default is None else named[default]
-        self._default_text = "" if self._default is None else orjson.dumps(self._default).decode()
+        self._default = named.default
+        self._default_text = named.default_text
         self._kept: Lru[Selection | Rows | Groups] = Lru(CAPACITY)
-        self._flights: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
-        self.hidden = Hidden()
+        self._flights: SingleFlight[Any] = SingleFlight()
 
     def version(self, hidden: Hidden) -> str:
         """Part of cache keys and ETags: what items are kept out of every answer."""
         return f"{hidden.digest} {self._default_text}"
 
-    def canonical(self, given: Filter | str | None, place: str = "filter") -> str:
-        """The text that names a filter; empty for none. Raises InvalidQuery for a name that there is not."""
-        return "" if given is None else orjson.dumps(expand(given, self._named, place)).decode()
-
-    def boosts(self, given: Sequence[Boost]) -> tuple[tuple[str, float], ...]:
-        """Filter and factor of each boost. Raises InvalidQuery."""
-        return tuple(
-            (self.canonical(boost.filter, f"boost[{i}].filter"), boost.factor) for i, boost in enumerate(given)
-        )
-
-    def check(self, table: Table) -> None:
-        """Compile every named filter for a table before it serves. Raises InvalidFilter, naming the filter."""
-        check_filters(table.items, self._named)
-
     def all(self, hidden: Hidden, text: str) -> bool:
         """Whether nothing keeps any item out."""
         return not text and not hidden.items and self._default is None
+
+    async def compile(self, table: Table, question: Question, hidden: Hidden) -> Compiled:
+        """All that a question says of rows. Raises InvalidFilter."""
+        selection = await self.selection(table, hidden, question.filter)
+        if question.candidates is not None:
+            selection = _among(question.candidates, selection, len(table.items))
+        factors = await self._factors(table, question.boosts)
+        groups = None if question.group_by is None else await self._groups(table, question.group_by)
+        order = None if question.fallback is None else await self._order(table, *question.fallback)
+        return Compiled(selection, factors, groups, order)
 
     async def selection(self, table: Table, hidden: Hidden, text: str) -> Selection | None:
         """What can be hits under a filter; None: all items. Raises InvalidFilter."""
@@ -84,7 +88,7 @@ class CompiledFilters:
             raise KeyError(table.name)
         return kept
 
-    async def factors(self, table: Table, boosts: tuple[tuple[str, float], ...]) -> Factors | None:
+    async def _factors(self, table: Table, boosts: tuple[tuple[str, float], ...]) -> Factors | None:
         """The boosts of a request for a table; None where there are none. Raises InvalidFilter."""
         if not boosts:
             return None
@@ -102,14 +106,14 @@ class CompiledFilters:
 
         return await asyncio.get_running_loop().run_in_executor(self._pool, multiply)
 
-    async def order(self, table: Table, key: str, descending: bool) -> Rows:
+    async def _order(self, table: Table, key: str, descending: bool) -> Rows:
         """Rows that have a number `key`, by it, ties by ascending row. Raises InvalidFilter."""
         rows: Rows = await self._get(
             (table.name, "order", key, descending), order_rows, table.items, key, descending, "fallback.order_by"
         )
         return rows
 
-    async def groups(self, table: Table, key: str) -> Groups:
+    async def _groups(self, table: Table, key: str) -> Groups:
         """The group of each row by an attribute. Raises InvalidFilter."""
         groups: Groups = await self._get((table.name, "groups", key), group_rows, table.items, key, "group_by")
         return groups
@@ -119,17 +123,13 @@ class CompiledFilters:
         kept: Any = self._kept.get(key)
         if kept is not None:
             return kept
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = asyncio.get_running_loop().run_in_executor(self._pool, make, *arguments)
-            self._flights[key] = flight
-            flight.add_done_callback(lambda done: self._landed(key, done))
-        return await asyncio.shield(flight)
 
-    def _landed(self, key: tuple[Any, ...], flight: asyncio.Future[Any]) -> None:
-        del self._flights[key]
-        if not flight.cancelled() and flight.exception() is None:
-            self._kept.put(key, flight.result(), flight.result().nbytes + sum(len(str(part)) for part in key))
+        async def keep() -> Any:
+            made = await asyncio.get_running_loop().run_in_executor(self._pool, make, *arguments)
+            self._kept.put(key, made, made.nbytes + sum(len(str(part)) for part in key))
+            return made
+
+        return await self._flights.run(key, keep)
 
     def _compile(self, table: Table, text: str, place: str) -> Selection:
         return Selection(compile_filter(table.items, orjson.loads(text), place))
@@ -145,3 +145,9 @@ class CompiledFilters:
         if text:
             mask &= compile_filter(table.items, orjson.loads(text))
         return Selection(mask)
+
+
+def _among(candidates: tuple[int, ...], selection: Selection | None, items: int) -> Selection:
+    """Those of the candidates that are selected."""
+    rows = np.array(sorted(candidates), dtype=np.uint32)
+    return Selection.of_rows(rows if selection is None else rows[selection.mask[rows]], items)

@@ -17,24 +17,18 @@ from simshard.serve.engine.table import Table
 from simshard.shards.errors import InvalidQuery
 from simshard.shards.filters import Groups
 from simshard.shards.hidden import Hidden
-from simshard.shards.query import Hits, Query, Rows, Selection
+from simshard.shards.query import Hits, Query, Rows
 
 MAX_LINES = 100_000  # of explanations in one answer
 _NONE: Rows = np.empty(0, dtype=np.uint32)
 
 
 async def find_hits(
-    table: Table, question: Question, selections: CompiledFilters, hidden: Hidden, pool: Executor
+    table: Table, question: Question, filters: CompiledFilters, hidden: Hidden, pool: Executor
 ) -> PipelineResult:
     """The hits that a question asks for, and what fills up behind them. Raises InvalidQuery and ShardUnavailable."""
-    selection = await selections.selection(table, hidden, question.filter)
-    if question.candidates is not None:
-        selection = _among(question.candidates, selection, len(table.items))
-    factors = await selections.factors(table, question.boosts)
+    selection, factors, groups, order = await filters.compile(table, question, hidden)
     query = question.query(table, selection, factors.product if factors else None)
-    groups = None if question.group_by is None else await selections.groups(table, question.group_by)
-    order = None if question.fallback is None else await selections.order(table, *question.fallback)
-
     if all(question.seeds.negative):  # no positive seed is known: the fallback answers alone
         hits, asked, failed = SearchResult(Hits(_NONE, np.empty(0)), (), ())
     else:
@@ -59,11 +53,6 @@ async def find_hits(
         ranked = set(hits.rows.tolist())
         unranked = [row for row in question.candidates if row not in ranked]
     return PipelineResult(hits, filling, asked, failed, explained, unranked)
-
-
-def _among(candidates: tuple[int, ...], selection: Selection | None, items: int) -> Selection:
-    rows = np.array(sorted(candidates), dtype=np.uint32)
-    return Selection.of_rows(rows if selection is None else rows[selection.mask[rows]], items)
 
 
 async def _search(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simshard.serve.engine.compiled_filters import CompiledFilters
+from simshard.serve.engine.named_filters import NamedFilters
 from simshard.serve.engine.table import Table
 from simshard.serve.schema.requests import (
     MAX_DEPTH,
@@ -28,7 +28,10 @@ from simshard.shards.errors import InvalidQuery, UnknownItem
 from simshard.shards.items import plain_id
 from simshard.shards.query import Query, Selection, Strategy, rounding_for
 
+CacheClass = Literal["similar", "recommend"]
+
 _NONE = np.empty(0, dtype=np.int64)
+_CHEAP = ("offset", "strategy", "exclude", "score_threshold", "filter", "with_payload")  # all else takes more
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def seeds_of(known: Sequence[tuple[int, float, bool]], missing: tuple[int | str,
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of a snapshot. Filters stand as canonical text; `key` is that of its answer.
+    """What is asked of a snapshot. Filters stand as canonical text; what is compared is in the answer's cache key.
 
     candidates: the rows to put in order; None: all items. fallback: an attribute, and whether larger comes first.
     """
@@ -73,23 +76,17 @@ class Question:
     fallback: tuple[str, bool] | None = None
     explain: bool = False
     with_payload: bool = True
-    timeout_ms: int = field(default=1000, repr=False, compare=False)
+    timeout_ms: int = field(default=1000, compare=False)
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> CacheClass:
         """The class that it belongs to for the cache: "similar" is read from the best stored beside one row."""
-        more = self.boosts or self.diversity or self.group_by or self.fallback or self.explain
         one = self.seeds.negative == (False,) and self.candidates is None
-        return "similar" if one and not more else "recommend"
+        return "similar" if one and self == self.only(*_CHEAP) else "recommend"
 
-    @property
-    def key(self) -> str:
-        """What tells it from every other question to a snapshot."""
-        seeds, limit, offset, payload = self.seeds, self.limit, self.offset, self.with_payload
-        plain = Question(Seeds(seeds.rows, (1.0,), (False,)), limit, offset, with_payload=payload)
-        if len(seeds.rows) == 1 and self == plain:
-            return plain_key(seeds.rows[0], limit, offset, payload)
-        return repr(self)
+    def only(self, *names: str) -> Question:
+        """The question that has these fields of this one, and else asks for nothing: as all do that leave them out."""
+        return Question(self.seeds, self.limit, **{name: getattr(self, name) for name in names})
 
     def query(self, table: Table, selection: Selection | None, factors: NDArray[np.float64] | None) -> Query:
         """The question as shards understand it. Raises InvalidQuery for weights and boosts that are too large."""
@@ -111,11 +108,6 @@ class Question:
         )
 
 
-def plain_key(row: int, limit: int, offset: int, with_payload: bool) -> str:
-    """The key of the question for the best of one item, with nothing else to it."""
-    return f"similar {row} {limit} {offset} {with_payload}"
-
-
 def row_of(table: Table, id_: int | str) -> int:
     """The row of an id. Raises UnknownItem."""
     row = table.items.row(id_)
@@ -129,25 +121,25 @@ def unknown(table: Table, id_: int | str) -> UnknownItem:
     return UnknownItem(f"item {id_!r} is not in snapshot {table.name}")
 
 
-def ask_similar(table: Table, selections: CompiledFilters, request: SimilarRequest) -> Question:
+def ask_similar(table: Table, filters: NamedFilters, request: SimilarRequest) -> Question:
     """What is similar to an item. Raises UnknownItem, unless there is a fallback, and InvalidQuery."""
     row = table.items.row(request.id)
     if row is None and request.fallback is None:
         raise unknown(table, request.id)
     seeds = Seeds(missing=(request.id,)) if row is None else Seeds((row,), (1.0,), (False,))
-    return _of_options(Question(seeds, request.limit), table, selections, request)
+    return _of_options(Question(seeds, request.limit), table, filters, request)
 
 
-def ask_recommend(table: Table, selections: CompiledFilters, request: RecommendRequest) -> Question:
+def ask_recommend(table: Table, filters: NamedFilters, request: RecommendRequest) -> Question:
     """What goes with these items. Raises UnknownItem, unless there is a fallback, and InvalidQuery."""
     seeds = _seeds(table, request, request.fallback is None)
     if not request.explain:
         seeds = seeds.in_row_order()  # one cache entry for all orders; an explanation keeps the request's
     question = Question(seeds, request.limit, strategy=request.strategy)
-    return _of_options(question, table, selections, request)
+    return _of_options(question, table, filters, request)
 
 
-def ask_rank(table: Table, selections: CompiledFilters, request: RankRequest) -> Question:
+def ask_rank(table: Table, filters: NamedFilters, request: RankRequest) -> Question:
     """The candidates in order for the seeds. Raises UnknownItem and InvalidQuery."""
     seeds = _seeds(table, request, True)
     rows = _look_up(table, request.candidates, "candidates[{}]".format)
@@ -155,10 +147,10 @@ def ask_rank(table: Table, selections: CompiledFilters, request: RankRequest) ->
     seeds = replace(seeds, missing=seeds.missing + missing)
     known = tuple(row for row in rows if row is not None)
     question = Question(seeds, max(len(known), 1), strategy=request.strategy, candidates=known)
-    return _of_scoring(question, selections, request)
+    return _of_scoring(question, filters, request)
 
 
-def _of_options(question: Question, table: Table, selections: CompiledFilters, options: HitOptions) -> Question:
+def _of_options(question: Question, table: Table, filters: NamedFilters, options: HitOptions) -> Question:
     if options.offset + options.limit > MAX_DEPTH:
         raise InvalidQuery("offset", f"offset + limit is {options.offset + options.limit}, at most {MAX_DEPTH}")
     if options.diversity and options.offset:
@@ -169,7 +161,7 @@ def _of_options(question: Question, table: Table, selections: CompiledFilters, o
     fallback = options.fallback
     return _of_scoring(
         question,
-        selections,
+        filters,
         options,
         offset=options.offset,
         exclude=tuple(np.unique(rows[rows >= 0]).tolist()) if len(rows) else (),
@@ -180,13 +172,13 @@ def _of_options(question: Question, table: Table, selections: CompiledFilters, o
     )
 
 
-def _of_scoring(question: Question, selections: CompiledFilters, options: Scoring, **others: Any) -> Question:
+def _of_scoring(question: Question, filters: NamedFilters, options: Scoring, **others: Any) -> Question:
     return replace(
         question,
         **others,
         score_threshold=options.score_threshold,
-        filter=selections.canonical(options.filter),
-        boosts=selections.boosts(options.boost),
+        filter=filters.text(options.filter),
+        boosts=filters.boosts(options.boost),
         explain=options.explain,
         with_payload=options.with_payload,
         timeout_ms=options.timeout_ms,

@@ -1,4 +1,4 @@
-"""Questions -> cache -> router -> ids: every answer of the service as encoded bytes, without HTTP or Ray."""
+"""Requests -> questions -> cache -> pipeline: every answer of the service as bytes, without HTTP or Ray."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ import pyarrow as pa
 from simshard.serve.engine.answer_job import DEFAULT_TIMEOUT_MS, AnswerJob, Compute, EncodedAnswer, Trace, hits_job
 from simshard.serve.engine.bulk import GivenIds, nearest_table
 from simshard.serve.engine.cache import Cache, FreshAnswer, Outcome
+from simshard.serve.engine.cache_keys import answer_key, question_text
 from simshard.serve.engine.compiled_filters import CompiledFilters
 from simshard.serve.engine.free_memory import Releasing
+from simshard.serve.engine.named_filters import NamedFilters
+from simshard.serve.engine.open_tables import OpenTables
 from simshard.serve.engine.question import Question, ask_rank, ask_recommend, ask_similar, row_of
 from simshard.serve.engine.router import pair_scores
 from simshard.serve.engine.table import Table
@@ -39,27 +42,19 @@ from simshard.shards.errors import (
     DeadlineExceeded,
     InvalidFilter,
     InvalidQuery,
-    NotReady,
     ShardUnavailable,
     SimshardError,
-    SnapshotGone,
 )
 from simshard.shards.hidden import Hidden
-from simshard.shards.manifest import NAME
 
 Log = logging.getLogger("simshard.service")
 
-ANSWER_FORMAT = 3  # part of every cache key: raise it when the bytes of an answer change
 _SLOW_TIMEOUT_MS = 10_000  # where every item is looked at
-_ADOPTION_TRIES = 24  # every 50 ms: within that time every replica follows a switch
 _NAMES_ATTRIBUTES = re.compile(r"filter\b|boost\[\d+\]\.filter\b|group_by$|fallback\.order_by$")
 
 
-class Service:
-    """Answers from `table`, and from `older` ones, by name, that are still open.
-
-    Each request keeps the table, and the list of hidden items, that it began with.
-    """
+class Service(OpenTables):
+    """Answers from the table that is served, and from older ones that are still open."""
 
     def __init__(
         self,
@@ -69,45 +64,19 @@ class Service:
         filters: Mapping[str, Any] | None = None,
         default_filter: str | None = None,
     ) -> None:
-        self.table: Table | None = None
-        self.older: Mapping[str, Table] = {}
+        super().__init__()
+        self._named_filters = NamedFilters(filters or {}, default_filter)
+        self.filters = CompiledFilters(pool, self._named_filters)
         self.cache = cache
-        self.selections = CompiledFilters(pool, filters or {}, default_filter)
         self._pool = pool
         self._redis_classes = redis_classes
         self.releasing = Releasing()
         self._one_bulk = asyncio.Semaphore(1)  # the others wait, and leave the pool's threads to single questions
         self._one_description = asyncio.Semaphore(1)  # as do those of other snapshots, which take memory as well
 
-    def serve(self, table: Table) -> Table | None:
-        """Serve this table from now on; the one that it replaces, if any, which can still be asked until `close`."""
-        replaced = self.table
-        older = {name: each for name, each in self.older.items() if name != table.name}
-        if replaced is not None and replaced.name != table.name:
-            older[replaced.name] = replaced
-        self.older = older
-        self.table = table
-        return replaced
-
-    def close(self, table: Table) -> None:
-        """Let go of a table that another replaced."""
-        self.older = {name: each for name, each in self.older.items() if each is not table}
-
-    def opened(self, name: str | None = None) -> Table:
-        """The table for one request: the one served, or of the snapshot named. Raises NotReady and SnapshotGone."""
-        table = self.table
-        if table is None:
-            raise NotReady("no snapshot is open yet; see /healthz")
-        if name is None or name == table.name:
-            return table
-        if name not in self.older:
-            raise SnapshotGone(f"snapshot {name} is not open here, or no longer; {table.name} is served now")
-        return self.older[name]
-
-    @property
-    def names(self) -> list[str]:
-        """The snapshots that can be asked, the one served first."""
-        return [table.name for table in ([self.table] if self.table else []) + list(self.older.values())]
+    def check(self, table: Table) -> None:
+        """Return if every named filter fits the items of a table. Raises InvalidFilter, naming the filter."""
+        self._named_filters.check(table)
 
     def item(self, id_: int | str) -> AnswerJob:
         """The item. Raises UnknownItem."""
@@ -125,18 +94,18 @@ class Service:
             }
             return FreshAnswer(orjson.dumps(body), keep=True)
 
-        return self._asked(table, "", ("item", row), compute)
+        return self._job(table, "", ("item", row), compute)
 
     def find(self, text: str, limit: int) -> AnswerJob:
         """Items by their titles."""
         table = self.opened()
 
         async def compute(hidden: Hidden, _: Trace) -> FreshAnswer:
-            selection = await self.selections.selection(table, hidden, "")
+            selection = await self.filters.selection(table, hidden, "")
             body = await self._in_pool(find_items, table, text, limit, selection)
             return FreshAnswer(body, keep=True)
 
-        return self._asked(table, "", ("find", text, limit), compute)
+        return self._job(table, "", ("find", text, limit), compute)
 
     def attributes(self, values: int) -> AnswerJob:
         """What values the attributes of all items have, hidden ones too: up to so many of each."""
@@ -150,7 +119,7 @@ class Service:
             return FreshAnswer(await self._in_pool(cut, await self._described(table)), keep=True)
 
         question = ("attributes", values, table.image)
-        return self._asked(table, "attributes", question, compute, _SLOW_TIMEOUT_MS, hidden_too=True)
+        return self._job(table, "attributes", question, compute, _SLOW_TIMEOUT_MS, hidden_too=True)
 
     async def _described(self, table: Table) -> bytes:
         """What `describe_attributes` says of a table, as JSON: once for all who ask for any part of it."""
@@ -165,7 +134,7 @@ class Service:
             finally:
                 self.releasing.soon()
 
-        key = self.key(table, self.selections.hidden, "described", hidden_too=True)
+        key = self.key(table, self.hidden, "described", hidden_too=True)
         return (await self.cache.get(key, False, compute))[0]
 
     def score(self, a: int | str, b: int | str) -> AnswerJob:
@@ -189,12 +158,12 @@ class Service:
             body = {"snapshot": table.name, "a": items.id(row_a), "b": items.id(row_b), "score": found}
             return FreshAnswer(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), keep=True)
 
-        return self._asked(table, "", ("score", row_a, row_b), compute, asks_shards=True)
+        return self._job(table, "", ("score", row_a, row_b), compute, asks_shards=True)
 
     def similar(self, request: SimilarRequest) -> AnswerJob:
         """Hits for one item. Raises UnknownItem, InvalidQuery and SnapshotGone."""
         table = self.opened(request.snapshot)
-        return self._hits(table, ask_similar(table, self.selections, request))
+        return self._hits(table, ask_similar(table, self._named_filters, request))
 
     def recommend(self, request: RecommendRequest, table: Table | None = None) -> AnswerJob:
         """Hits for many seeds; of this table, where the request names none. Raises UnknownItem, InvalidQuery,
@@ -202,48 +171,40 @@ class Service:
         """
         if table is None or request.snapshot is not None:
             table = self.opened(request.snapshot)
-        return self._hits(table, ask_recommend(table, self.selections, request))
+        return self._hits(table, ask_recommend(table, self._named_filters, request))
 
     def rank(self, request: RankRequest) -> AnswerJob:
         """The candidates in order for the seeds. Raises UnknownItem, InvalidQuery and SnapshotGone."""
         table = self.opened(request.snapshot)
-        return self._hits(table, ask_rank(table, self.selections, request))
+        return self._hits(table, ask_rank(table, self._named_filters, request))
 
-    async def answer(self, asked: AnswerJob) -> EncodedAnswer:
+    async def answer(self, job: AnswerJob) -> EncodedAnswer:
         """The answer, kept or computed. Raises InvalidQuery, DeadlineExceeded and ShardUnavailable."""
         started = time.perf_counter()
         trace = Trace()
         outcome: Outcome = "bypass"
-        use_redis = self.uses_redis(asked.kind) or (asked.table.remote and asked.asks_shards)
-        body = self.cache.memory.get(asked.key) if asked.kind else None
+        use_redis = self.uses_redis(job.kind) or (job.table.remote and job.asks_shards)
+        body = self.cache.memory.get(job.key) if job.kind else None
         if body is not None:
             outcome = "memory"
         else:
-            async with _deadline(asked.timeout_ms):
-                if asked.kind:
-                    compute = functools.partial(asked.compute, asked.hidden, trace)
-                    body, outcome = await self.cache.get(asked.key, use_redis, compute)
+            async with _deadline(job.timeout_ms):
+                if job.kind:
+                    compute = functools.partial(job.compute, job.hidden, trace)
+                    body, outcome = await self.cache.get(job.key, use_redis, compute)
                 else:
-                    body = (await asked.compute(asked.hidden, trace)).body
+                    body = (await job.compute(job.hidden, trace)).body
         trace.stages["total"] = (time.perf_counter() - started) * 1e3
-        whole = outcome != "bypass" or not asked.kind
-        return EncodedAnswer(body, asked.table.name, asked.etag if whole else None, outcome, trace.stages, trace.shards)
+        whole = outcome != "bypass" or not job.kind
+        return EncodedAnswer(body, job.table.name, job.etag if whole else None, outcome, trace.stages, trace.shards)
 
     def uses_redis(self, kind: str) -> bool:
         """Whether answers of a kind are looked for in Redis, wherever their shards are."""
         return kind in self._redis_classes and self.cache.redis is not None
 
     def key(self, table: Table, hidden: Hidden, question: object, hidden_too: bool = False) -> bytes:
-        """The cache key of the answer to a question, told by its text; hidden_too: as for `_asked`."""
-        version = "" if hidden_too else self.selections.version(hidden)
-        return f"{ANSWER_FORMAT} {table.name} {version} {question}".encode()
-
-    async def adopted(self, name: str | None) -> None:
-        """Wait a moment for a snapshot that another replica may answer from already."""
-        for _ in range(_ADOPTION_TRIES):
-            if name is None or not NAME.fullmatch(name) or name in self.names:
-                return
-            await asyncio.sleep(0.05)
+        """The cache key of the answer to a question, told by its text; hidden_too: as for `_job`."""
+        return answer_key(table.name, "" if hidden_too else self.filters.version(hidden), question)
 
     def explained(self, error: SimshardError) -> SimshardError:
         """The error; one in a filter, or what else names attributes, also tells those that there are."""
@@ -261,9 +222,11 @@ class Service:
         table = self.opened(request.snapshot)
         given = request.ids if isinstance(request, BulkRequest) else ids
         async with _deadline(request.timeout_ms), self._one_bulk:
-            return table.name, await nearest_table(table, self.selections, given, request, self._pool)
+            text = self._named_filters.text(request.filter)
+            selection = await self.filters.selection(table, self.hidden, text)
+            return table.name, await nearest_table(table, selection, given, request, self._pool)
 
-    def _asked(
+    def _job(
         self,
         table: Table,
         kind: str,
@@ -273,14 +236,14 @@ class Service:
         asks_shards: bool = False,
         hidden_too: bool = False,
     ) -> AnswerJob:
-        """The question; hidden_too: its answer is of all items, whatever is hidden or filtered out for everybody."""
-        hidden = self.selections.hidden
+        """What is to be answered; hidden_too: of all items, whatever is hidden or filtered out for everybody."""
+        hidden = self.hidden
         key = self.key(table, hidden, question, hidden_too)
         return AnswerJob(table, hidden, kind, key, compute, asks_shards, timeout_ms)
 
     def _hits(self, table: Table, question: Question) -> AnswerJob:
-        compute = hits_job(table, question, self.selections, self._pool)
-        return self._asked(table, question.kind, question.key, compute, question.timeout_ms, asks_shards=True)
+        compute = hits_job(table, question, self.filters, self._pool)
+        return self._job(table, question.kind, question_text(question), compute, question.timeout_ms, asks_shards=True)
 
     async def _in_pool(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)

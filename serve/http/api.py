@@ -15,9 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from simshard.serve.engine.answer_job import AnswerJob, entity_tag, names_tag
+from simshard.serve.engine.answer_job import AnswerJob
 from simshard.serve.engine.batch import answer_batch
 from simshard.serve.engine.bulk import NPY, GivenIds, read_ids
+from simshard.serve.engine.cache_keys import entity_tag, names_tag
 from simshard.serve.engine.service import Service
 from simshard.serve.engine.snapshot_list import list_snapshots
 from simshard.serve.http.access import Guard, GuardedRoute
@@ -231,7 +232,7 @@ def _store_operations(service: Service, store: Store, cache_control: str) -> lis
 
     async def set_hidden(id: str, hide: bool) -> Response:
         found, hidden = await asyncio.to_thread(hide_item, store, service.opened().items, id, hide)
-        service.selections.hidden = hidden
+        service.hide(hidden)
         body = {"id": plain_id(found), "hidden": hide, "version": hidden.version}
         return Response(orjson.dumps(body), media_type=JSON)
 

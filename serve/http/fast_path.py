@@ -8,9 +8,9 @@ import weakref
 from typing import Any
 from urllib.parse import parse_qsl
 
-from simshard.serve.engine.answer_job import FEW_HITS, entity_tag
+from simshard.serve.engine.answer_job import FEW_HITS
+from simshard.serve.engine.cache_keys import entity_tag, plain_text
 from simshard.serve.engine.encode import encode_plain
-from simshard.serve.engine.question import plain_key
 from simshard.serve.engine.service import Service
 from simshard.serve.engine.table import Table
 from simshard.serve.http.responses import JSON_TYPE, AsgiApp, Headers, Receive, Scope, Send
@@ -96,7 +96,7 @@ class FastPath:
         return body, headers
 
     def _serving(self, table: Table) -> _Served:
-        hidden, served = self._service.selections.hidden, self._served
+        hidden, served = self._service.hidden, self._served
         if served is None or served.table() is not table or served.hidden is not hidden:
             number = 0 if served is None else served.number + 1
             key = self._service.key(table, hidden, "")
@@ -112,7 +112,7 @@ class FastPath:
             return None
         if not served.selects:
             try:
-                selection = self._service.selections.known(table, served.hidden)
+                selection = self._service.filters.known(table, served.hidden)
             except KeyError:
                 return None
             served.selects, served.mask = True, None if selection is None else selection.mask
@@ -122,7 +122,7 @@ class FastPath:
         hits = best_of(way.reader, row, limit, offset, served.mask) if isinstance(way, LocalTransport) else None
         if hits is None:
             return None
-        tag = entity_tag(served.key + plain_key(row, limit, offset, True).encode())
+        tag = entity_tag(served.key + plain_text(row, limit, offset, True).encode())
         return encode_plain(table, *hits), tag, shard
 
 

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from simshard.serve.engine.answer_job import entity_tag, names_tag
+from simshard.serve.engine.cache_keys import entity_tag, names_tag
 from simshard.serve.http.access import GuardedRoute
 from simshard.serve.http.responses import refusal
 
