@@ -81,25 +81,25 @@ def _deciding(
     return only & there, np.where(negative[:, None], -values, values)
 
 
-def encode(table: Table, ranked: PipelineResult, missing: Sequence[int | str], with_payload: bool) -> bytes:
+def encode(table: Table, result: PipelineResult, missing: Sequence[int | str], with_payload: bool) -> bytes:
     """The body of an answer of hits."""
     items = table.items
-    filling = ranked.filling.tolist()
-    rows = ranked.hits.rows.tolist() + filling
-    scores = _numbers(ranked.hits.scores.astype(np.float32)) + [_FILLS_UP] * len(filling)
+    filling = result.filling.tolist()
+    rows = result.hits.rows.tolist() + filling
+    scores = _numbers(result.hits.scores.astype(np.float32)) + [_FILLS_UP] * len(filling)
     columns: Columns = {_ID: items.id_texts(rows), _SCORE: scores}
     if with_payload:
         columns[_PAYLOAD] = items.payload_texts(rows)
-    if ranked.explained is not None:
-        lines = [*ranked.explained, *([] for _ in filling)]
+    if result.explained is not None:
+        lines = [*result.explained, *([] for _ in filling)]
         columns[_EXPLAIN] = [orjson.dumps(each, option=orjson.OPT_SERIALIZE_NUMPY) for each in lines]
     rest: dict[str, Any] = {
         "missing_ids": missing,
-        "partial": bool(ranked.failed_shards),
-        "failed_shards": ranked.failed_shards,
+        "partial": bool(result.failed_shards),
+        "failed_shards": result.failed_shards,
     }
-    if ranked.unranked is not None:
-        rest["unranked_ids"] = [items.id(row) for row in ranked.unranked]
+    if result.unranked is not None:
+        rest["unranked_ids"] = [items.id(row) for row in result.unranked]
     return _body(table, columns, orjson.dumps(rest))
 
 

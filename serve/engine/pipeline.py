@@ -66,12 +66,12 @@ async def _search(
     else:
         wanted = query
     if groups is None:
-        found = await search(table, wanted, pool)
+        result = await search(table, wanted, pool)
     else:
-        found = await search_grouped(table, wanted, groups, question.group_size, pool)
+        result = await search_grouped(table, wanted, groups, question.group_size, pool)
     if question.diversity:
-        found = await search_diverse(table, query, found, question.diversity, pool)
-    return found
+        result = await search_diverse(table, query, result, question.diversity, pool)
+    return result
 
 
 async def _fill(

@@ -36,12 +36,12 @@ async def search_grouped(table: Table, query: Query, groups: Groups, size: int, 
     """
     depth = max(4 * query.limit, _FIRST_DEPTH)
     while True:
-        found = await search(table, replace(query, limit=depth), pool)
-        rows = found.hits.rows
+        result = await search(table, replace(query, limit=depth), pool)
+        rows = result.hits.rows
         kept = await asyncio.get_running_loop().run_in_executor(pool, keep_groups, groups, rows, size)
         if len(kept) >= query.limit or len(rows) < depth:
             kept = kept[: query.limit]
-            return found._replace(hits=Hits(rows[kept], found.hits.scores[kept]))
+            return result._replace(hits=Hits(rows[kept], result.hits.scores[kept]))
         depth *= 16
 
 
@@ -68,14 +68,14 @@ def diversify(
 
 
 async def search_diverse(
-    table: Table, query: Query, found: SearchResult, diversity: float, pool: Executor
+    table: Table, query: Query, result: SearchResult, diversity: float, pool: Executor
 ) -> SearchResult:
-    """The best hits of `found` in another order: as many as the query asks for, by maximal marginal relevance.
+    """The best hits of `result` in another order: as many as the query asks for, by maximal marginal relevance.
 
     A score counts relative to the weights of the positive seeds, so that it compares with a similarity; two candidates
     that are no pair have similarity 0.
     """
-    rows, scores = found.hits.rows, found.hits.scores
+    rows, scores = result.hits.rows, result.hits.scores
     pairs = await pair_scores(table, rows, rows, pool)
     weights = query.weights[~query.negative]
     scale = float(weights.sum() if query.strategy == "sum_scores" else weights.max())
@@ -88,7 +88,7 @@ async def search_diverse(
         return Hits(rows[chosen], scores[chosen])
 
     hits = await asyncio.get_running_loop().run_in_executor(pool, reorder)
-    return SearchResult(hits, union(found.shards, pairs.shards), union(found.failed_shards, pairs.failed_shards))
+    return SearchResult(hits, union(result.shards, pairs.shards), union(result.failed_shards, pairs.failed_shards))
 
 
 def fill_up(hits: Rows, order: Rows, query: Query, groups: Groups | None, size: int, count: int) -> Rows:

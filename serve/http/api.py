@@ -108,11 +108,11 @@ def _problems(service: Service) -> dict[Any, Any]:
 
 
 def _query_operations(service: Service, cache_control: str) -> list[Operation]:
-    async def get(request: Request, asked: AnswerJob) -> Response:
-        if names_tag(request.headers.getlist("if-none-match"), asked.etag):
-            headers = {"ETag": asked.etag, "Cache-Control": cache_control, "X-Snapshot": asked.table.name}
+    async def get(request: Request, job: AnswerJob) -> Response:
+        if names_tag(request.headers.getlist("if-none-match"), job.etag):
+            headers = {"ETag": job.etag, "Cache-Control": cache_control, "X-Snapshot": job.table.name}
             return Response(None, 304, headers)
-        return respond(await service.answer(asked), cache_control)
+        return respond(await service.answer(job), cache_control)
 
     async def find(request: Request) -> Response:
         options = from_query(FindRequest, request)

@@ -106,9 +106,9 @@ class FastPath:
 
     def _compute(self, scope: Scope, table: Table, served: _Served) -> tuple[bytes, str, int] | None:
         """Body, entity tag and shard."""
-        asked = _asked(scope)
-        row = None if asked is None else table.items.row(asked[0])
-        if asked is None or row is None:
+        plain = _plain_question(scope)
+        row = None if plain is None else table.items.row(plain[0])
+        if plain is None or row is None:
             return None
         if not served.selects:
             try:
@@ -116,7 +116,7 @@ class FastPath:
             except KeyError:
                 return None
             served.selects, served.mask = True, None if selection is None else selection.mask
-        _, limit, offset = asked
+        _, limit, offset = plain
         shard = table.snapshot.manifest.owner(row)
         way = table.transports[shard]
         hits = best_of(way.reader, row, limit, offset, served.mask) if isinstance(way, LocalTransport) else None
@@ -126,7 +126,7 @@ class FastPath:
         return encode_plain(table, *hits), tag, shard
 
 
-def _asked(scope: Scope) -> tuple[str, int, int] | None:
+def _plain_question(scope: Scope) -> tuple[str, int, int] | None:
     """Id, limit and offset of a request for nothing else, and for few hits."""
     path: str = scope["path"].removeprefix(scope.get("root_path", ""))
     target = _PATH.fullmatch(path)
