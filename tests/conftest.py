@@ -7,12 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.builder import random_matrix, write_store
-from tests.server import Server, folders, stop_all
+from tests.support.builder import write_store
 from tests.support.hosts import Hosts, cannot
-
-ITEMS = 120
-MATRICES = [random_matrix(seed, ITEMS, density=0.9, negative=True) for seed in range(3)]
+from tests.support.server import Server, folders, stop_all
+from tests.support.session_store import MATRICES
+from tests.support.skips import skip_unless_ci
 
 
 def pytest_configure(config):
@@ -28,13 +27,6 @@ def pytest_unconfigure(config):
 def pytest_collection_modifyitems(items):
     """What ends the session's cluster, and what starts others, comes last."""
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
-
-
-def skip_unless_ci(reason):
-    """Skip here, with the reason; fail in CI, where everything that tests need is there."""
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

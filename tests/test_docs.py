@@ -1,33 +1,8 @@
-"""Every example in README and docs is run, in their order, in one folder, against a server of the session's cluster."""
+"""What the pages say of their examples and of our tests is true."""
 
-import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
-import httpx
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
-import pytest
-
-from tests.server import Server, gcs_address, stop_all
-
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-ELSEWHERE = ("make ", "pip ")  # what installs; CI itself runs `make test`, tests/test_demo.py what `make demo` starts
-URL = "http://127.0.0.1:8000"
-MACHINES = "make wheelhouse\n"  # a block that begins so is run on several hosts by tests/support/cluster_run.py
-COUNT = 60
-
-
-def blocks():
-    for page in PAGES:
-        for number, found in enumerate(BLOCK.finditer(page.read_text(encoding="utf-8")), 1):
-            yield page, number, found[1], found[2]
+from tests.support.pages import MACHINES, PAGES, ROOT, blocks
 
 
 def test_what_could_be_run_says_what_it_is():
@@ -37,108 +12,15 @@ def test_what_could_be_run_says_what_it_is():
             assert not re.search(r"^(simshard|curl|python|make) ", text, re.MULTILINE), f"{page.name}, block {number}"
 
 
-class Reader:
-    """Somebody who does what the pages say."""
-
-    def __init__(self, folder, cluster):
-        self.folder, self.cluster = folder, cluster
-        self.address = gcs_address(cluster.folder)
-        self.servers = []
-        self.ran = 0
-        rng = np.random.default_rng(0)
-        lines = ["id,title,genres,tags,year,type,rating,season:year"]
-        for id_ in range(1, COUNT + 1):
-            genres = ",".join(rng.choice(["Action", "Drama", "Space", "Comedy", "War"], 2, replace=False))
-            year = rng.integers(1985, 2024)
-            kind, rating = rng.choice(["TV", "Movie", "OVA"]), rng.integers(10, 20) / 2
-            lines.append(f'{id_},Title {id_},"{genres}","{genres}",{year},{kind},{rating},{year}')
-        (folder / "items.csv").write_text("\n".join(lines))
-        pairs = [{"a": a, "b": b, "score": round(float(rng.random()), 3)} for a in range(1, 20) for b in range(1, a)]
-        (folder / "pairs.json").write_text(json.dumps(pairs))
-        ids = pa.table({"id": list(range(1, COUNT + 1))})
-        pa.parquet.write_table(ids, folder / "items.parquet")
-
-    def url(self):
-        return self.servers[-1].url
-
-    def here(self, text):
-        """The text with the addresses of this test in place of those of the page."""
-        name = f"docs{len(self.servers)}"
-        text = text.replace(URL, self.url()) if self.servers else text
-        return re.sub(r"(simshard\.examples\.\w+ .*)", rf"\1 --app {name}", text)
-
-    def serve(self, line):
-        words = line.split()[2:]
-        store = words[words.index("--store") + 1]
-        rest = [word for i, word in enumerate(words) if word != "--store" and words[i - 1] != "--store"]
-        rest = [str(self.folder / word) if word.endswith(".toml") else word for word in rest]
-        name = f"docs{len(self.servers) + 1}"
-        options = ("--address", self.address, "--name", name, "--route-prefix", f"/{name}", "--redis", "off")
-        port = str(self.cluster.server.port)
-        env = {"SIMSHARD_ADMIN_KEY": "adm1n"}
-        stop_all(*self.servers)
-        self.servers.append(Server(self.folder / store, *options, *rest, "--port", port, env=env))
-
-    def run(self, language, text):
-        if language == "sh":
-            for line in re.split(r"\n(?=\S)", text.strip()):
-                if line.startswith("simshard serve "):
-                    self.serve(line)
-                elif not line.startswith(ELSEWHERE):
-                    self.shell(self.here(line))
-        elif language == "python":
-            self.done([sys.executable, "-c", self.here(text)])
-        elif language == "json":
-            answer = httpx.post(f"{self.url()}/v1/recommend", json=json.loads(text), timeout=30)
-            assert answer.status_code == 200, answer.text
-            assert set(answer.json()) >= {"hits", "snapshot"}
-        elif language == "toml":
-            name = re.match(r"# (\w+\.toml)\n", text)
-            assert name, "the first line names the file"
-            (self.folder / name[1]).write_text(text)
-        self.ran += 1
-
-    def shell(self, line):
-        told = self.done(["bash", "-euo", "pipefail", "-c", line.replace("curl ", "curl -sS --fail-with-body ")])
-        if line.startswith("curl "):
-            assert isinstance(json.loads(told), dict)
-
-    def done(self, words):
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        env = {**os.environ, "PATH": path}
-        done = subprocess.run(words, cwd=self.folder, env=env, capture_output=True, text=True, check=False, timeout=180)
-        assert done.returncode == 0, f"{words[-1]}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-
-@pytest.fixture(scope="module")
-def reader(cluster, tmp_path_factory):
-    reader = Reader(tmp_path_factory.mktemp("docs"), cluster)
-    yield reader
-    stop_all(*reader.servers)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_examples_of_a_page(reader, page):
-    if not reader.servers and page != PAGES[0]:  # run alone, a page still needs what README sets up
-        test_the_examples_of_a_page(reader, PAGES[0])
-    for of_page, number, language, text in blocks():
-        if of_page == page and language and not text.startswith(MACHINES):
-            try:
-                reader.run(language, text)
-            except AssertionError as error:
-                raise AssertionError(f"{page.name}, block {number}: {error}") from error
-    if page.name in ("README.md", "queries.md"):
-        assert reader.ran > 5
-
-
 def test_readme_and_deploy_say_the_same_commands_for_a_cluster():
     found = {page.name: text for page, _, _, text in blocks() if text.startswith(MACHINES)}
     assert found["README.md"] == found["deploy.md"]
 
 
 def test_every_test_that_a_page_names_is_there():
+    named = re.compile(r"`([\w/]*test_\w+\.py)::(test_\w+)`")  # paths in tests/
+    assert any(named.search(page.read_text(encoding="utf-8")) for page in PAGES)
     for page in PAGES:
-        for file, name in re.findall(r"`(test_\w+\.py)::(test_\w+)`", page.read_text(encoding="utf-8")):
+        for file, name in named.findall(page.read_text(encoding="utf-8")):
             text = (ROOT / "tests" / file).read_text(encoding="utf-8")
             assert re.search(rf"def {name}\(", text), f"{page.name}: {file}::{name}"

@@ -23,8 +23,8 @@ import numpy as np
 
 from benchmarks.machine import details
 from simshard.shards.store import Store
-from tests import oracle
-from tests.builder import read_matrix
+from tests.support import oracle
+from tests.support.builder import read_matrix
 from tests.support.hosts import Hosts, cannot, cannot_ssh
 
 ROOT = Path(__file__).resolve().parents[2]
