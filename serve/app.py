@@ -8,7 +8,6 @@ import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import ray
@@ -17,24 +16,22 @@ from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 
 from simshard.serve.cluster.health_report import describe_health
+from simshard.serve.cluster.rounds import State
 from simshard.serve.cluster.slots import NAMESPACE, slot_name
-from simshard.serve.cluster.supervisor import State, get_supervisor
+from simshard.serve.cluster.supervisor import get_supervisor
+from simshard.serve.cluster.table_opener import TableOpener
 from simshard.serve.engine.cache import Cache, Lru, RedisCache
 from simshard.serve.engine.service import Service
-from simshard.serve.engine.table import Table, open_table, with_image
 from simshard.serve.http.api import build_api
 from simshard.serve.http.in_process import RawResponse, call
 from simshard.serve.schema.keys import ADMIN_KEY_VARIABLE, API_KEY_VARIABLE, HOST_VARIABLE, is_loopback
 from simshard.serve.settings import InvalidSetting, Settings, check_bind, settings_from
-from simshard.shards.format import ShardReader
 from simshard.shards.hidden import read_hidden
-from simshard.shards.store import Snapshot, Store
-from simshard.shards.transport import ActorTransport, LocalTransport, Transport
+from simshard.shards.store import Store
 
 Log = logging.getLogger("simshard.app")
 
 _FOLLOW = 0.4
-_WARM = 256 << 20  # bytes of each shard that are asked for when it is opened
 _CALL_TIMEOUT = 5.0
 _FIRST_TABLE = 20.0  # how long a new replica holds back, so that its first requests find a snapshot
 
@@ -48,18 +45,27 @@ class Ingress:
         if not api_key:
             await asyncio.to_thread(_check_private)
         self._settings = settings
-        self._node = ray.get_runtime_context().get_node_id()
         self._store = Store(settings.store)
-        self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="rows")
+        pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="rows")
         redis = RedisCache(settings.redis, settings.redis_ttl) if settings.redis else None
         self._cache = Cache(Lru(settings.cache_bytes), redis)
         self._filters = settings.named_filters()
         self._service = Service(
             self._cache,
-            self._pool,
+            pool,
             frozenset(settings.redis_classes),
             self._filters,
             settings.default_filter,
+        )
+        self._tables = TableOpener(
+            self._service,
+            self._store,
+            pool,
+            ray.get_runtime_context().get_node_id(),
+            self._slot_actor,
+            maps=settings.transport == "auto",
+            shard_timeout=settings.shard_timeout,
+            image=settings.image,
         )
         self._state = State(settings.store)
         self._problem: str | None = "the supervisor has not answered yet"
@@ -131,38 +137,13 @@ class Ingress:
 
     async def _adopt(self, state: State) -> None:
         if state.snapshot is not None:
-            replaced = self._service.serve(await asyncio.to_thread(self._open, state))
+            replaced = self._service.serve(await asyncio.to_thread(self._tables.open, state))
             if replaced is not None:
                 asyncio.get_running_loop().call_later(self._settings.keep_open, self._service.close, replaced)
             self._first.set()
 
-    def _open(self, state: State) -> Table:
-        snapshot = Snapshot(self._store, state.snapshot)
-        ways: list[Transport] = []
-        for shard, held in enumerate(state.held):
-            if self._settings.transport == "auto" and held is not None and held.here(self._node):
-                reader = ShardReader(snapshot.folder, snapshot.manifest, shard)
-                if snapshot.name not in self._service.names:
-                    reader.warm(_WARM)
-                ways.append(LocalTransport(reader, self._pool))
-            else:
-                actor = ray.get_actor(slot_name(self._settings.name, shard), namespace=NAMESPACE)
-                ways.append(ActorTransport(actor, snapshot.name, shard, self._settings.shard_timeout))
-        table = open_table(snapshot, ways)
-        self._service.check(table)
-        if self._service.table is None:
-            self._service.hide(read_hidden(self._store))
-        return self._with_image(table)  # last: what fails before is tried again and again
-
-    def _with_image(self, table: Table) -> Table:
-        if table.name in self._service.names:  # its actors moved: the pictures are where they were
-            known = self._service.opened(table.name)
-            return replace(table, image=known.image, image_origins=known.image_origins)
-        name = self._settings.image
-        table = with_image(table, name)
-        if table.image != name:
-            Log.warning("image %r: the items of snapshot %s have no text attribute of that name", name, table.name)
-        return table
+    def _slot_actor(self, shard: int) -> Any:
+        return ray.get_actor(slot_name(self._settings.name, shard), namespace=NAMESPACE)
 
     def _health(self) -> dict[str, Any]:
         return describe_health(self._service, self._state, self._problem)

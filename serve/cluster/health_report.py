@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
+from simshard.serve.cluster.rounds import State
 from simshard.serve.cluster.slots import told
-from simshard.serve.cluster.supervisor import State
 from simshard.serve.engine.service import Service
 from simshard.serve.engine.table import Table
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, cast
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -39,15 +38,61 @@ def told(away: Mapping[int, str]) -> str:
     )
 
 
+class SlotActors:
+    """What is asked of Ray about the slot actors of an application; a handle is Ray's, and so is a reference."""
+
+    def __init__(self, app: str, store: str) -> None:
+        self._app = app
+        self._store = store
+
+    def start(self, slot: int) -> Any:
+        """The handle of a slot's actor, which is started if it is not there."""
+        return (
+            ray.remote(num_cpus=0, concurrency_groups={CONTROL: 2})(ShardActor)
+            .options(
+                name=slot_name(self._app, slot),
+                namespace=NAMESPACE,
+                lifetime="detached",
+                get_if_exists=True,
+                max_restarts=-1,
+                max_task_retries=0,
+                max_concurrency=4,
+                scheduling_strategy="SPREAD",
+            )
+            .remote(self._store, slot)
+        )
+
+    def call(self, actor: Any, method: str, *arguments: Any) -> Any:
+        """A reference to what a method of an actor will answer."""
+        return getattr(actor, method).options(concurrency_group=CONTROL).remote(*arguments)
+
+    def ready(self, refs: Collection[Any], timeout: float) -> Collection[Any]:
+        """Those whose answers are there, once all are or the seconds are over."""
+        ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=timeout)
+        return cast("list[Any]", ready)
+
+    def get(self, ref: Any) -> Any:
+        """An answer. Raises what the actor raised, as RayTaskError, and RayError where it is away."""
+        return ray.get(ref)
+
+    def cancel(self, ref: Any) -> None:
+        """Let nobody answer this any more."""
+        ray.cancel(ref)
+
+    def kill(self, actor: Any) -> None:
+        """End an actor for good."""
+        ray.kill(actor, no_restart=True)
+
+
 class Slots:
     """Slot actor i holds shard i of every open snapshot.
 
     A slot opens one snapshot at a time: a second `open` would verify the file twice, or leave no thread for `held`.
     """
 
-    def __init__(self, app: str, store: str) -> None:
-        self._app = app
-        self._store = store
+    def __init__(self, actors: SlotActors, clock: Callable[[], float]) -> None:
+        self._ray = actors
+        self._clock = clock
         self._actors: list[Any] = []
         self._opening: dict[int, tuple[str, Any]] = {}
         self._refused: dict[tuple[int, str], tuple[float, SimshardError]] = {}
@@ -64,7 +109,7 @@ class Slots:
         """
         self._refused = {key: each for key, each in self._refused.items() if key[1] in wanted}
         while len(self._actors) < max(wanted.values(), default=0):
-            self._actors.append(self._start(len(self._actors)))
+            self._actors.append(self._ray.start(len(self._actors)))
             self._open(len(self._actors) - 1, wanted, {})  # at once: start-up waits for it
         holding = self._held()
         for slot, there in holding.items():
@@ -86,43 +131,27 @@ class Slots:
     def close(self, name: str) -> None:
         """Let every slot let go of a snapshot."""
         for actor in self._actors:
-            actor.close.options(concurrency_group=CONTROL).remote(name)
+            self._ray.call(actor, "close", name)
 
     def end(self) -> None:
         """End the actors."""
         for actor in self._actors:
-            ray.kill(actor, no_restart=True)
+            self._ray.kill(actor)
         self._actors = []
-
-    def _start(self, slot: int) -> Any:
-        return (
-            ray.remote(num_cpus=0, concurrency_groups={CONTROL: 2})(ShardActor)
-            .options(
-                name=slot_name(self._app, slot),
-                namespace=NAMESPACE,
-                lifetime="detached",
-                get_if_exists=True,
-                max_restarts=-1,
-                max_task_retries=0,
-                max_concurrency=4,
-                scheduling_strategy="SPREAD",
-            )
-            .remote(self._store, slot)
-        )
 
     def _held(self) -> Holding:
         """What each slot holds; those that do not answer within `_CALL_TIMEOUT` for all are left out."""
-        refs = {slot: each.held.options(concurrency_group=CONTROL).remote() for slot, each in enumerate(self._actors)}
+        refs = {slot: self._ray.call(actor, "held") for slot, actor in enumerate(self._actors)}
         if not refs:
             return {}
-        ready, late = ray.wait(list(refs.values()), num_returns=len(refs), timeout=_CALL_TIMEOUT)
-        for ref in late:  # those behind a stuck one must not pile up
-            ray.cancel(ref)
+        ready = self._ray.ready(refs.values(), _CALL_TIMEOUT)
         holding = {}
         for slot, ref in refs.items():
+            if ref not in ready:
+                self._ray.cancel(ref)  # those behind a stuck one must not pile up
+                continue
             try:
-                if ref in ready:
-                    holding[slot] = dict(ray.get(ref))
+                holding[slot] = dict(self._ray.get(ref))
             except (RayError, SimshardError):
                 continue  # it is away, and told to be
         return holding
@@ -133,9 +162,8 @@ class Slots:
             return
         for name, shards in wanted.items():
             again, _ = self._refused.get((slot, name), (0.0, None))
-            if slot < shards and name not in there and time.monotonic() >= again:
-                ref = self._actors[slot].open.options(concurrency_group=CONTROL).remote(name)
-                self._opening[slot] = name, ref
+            if slot < shards and name not in there and self._clock() >= again:
+                self._opening[slot] = name, self._ray.call(self._actors[slot], "open", name)
                 return
 
     def _collect(self, holding: Holding) -> None:
@@ -143,16 +171,16 @@ class Slots:
         refs = [ref for _, ref in self._opening.values()]
         if not refs:
             return
-        ready, _ = ray.wait(refs, num_returns=len(refs), timeout=_BRIEFLY)
+        ready = self._ray.ready(refs, _BRIEFLY)
         for slot, (name, ref) in list(self._opening.items()):
             if ref not in ready:
                 continue
             del self._opening[slot]
             try:
-                holding.setdefault(slot, {})[name] = ray.get(ref)
+                holding.setdefault(slot, {})[name] = self._ray.get(ref)
                 self._refused.pop((slot, name), None)
             except (RayTaskError, SimshardError) as error:
-                self._refused[slot, name] = time.monotonic() + RETRY, _cause(error)
+                self._refused[slot, name] = self._clock() + RETRY, _cause(error)
             except RayError:
                 continue  # the actor went; whether it is back is what `held` tells
 

@@ -72,8 +72,9 @@ class Lru(Generic[V]):
 class Breaker:
     """Open after `limit` failures in a row: nothing passes for a while, then one trial; the while doubles to 30 s."""
 
-    def __init__(self, limit: int = 3) -> None:
+    def __init__(self, limit: int = 3, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit
+        self._clock = clock
         self._failures = 0
         self._pause = 1.0
         self._closed_until_trial = 0.0
@@ -82,9 +83,9 @@ class Breaker:
         """Whether to try now."""
         if self._failures < self._limit:
             return True
-        if time.monotonic() < self._closed_until_trial:
+        if self._clock() < self._closed_until_trial:
             return False
-        self._closed_until_trial = time.monotonic() + self._pause
+        self._closed_until_trial = self._clock() + self._pause
         return True
 
     def success(self) -> None:
@@ -95,7 +96,7 @@ class Breaker:
         """The last try failed."""
         self._failures += 1
         if self._failures >= self._limit:
-            self._closed_until_trial = time.monotonic() + self._pause
+            self._closed_until_trial = self._clock() + self._pause
             self._pause = min(2 * self._pause, 30.0)
 
     @property

@@ -4,8 +4,8 @@ import httpx
 import pytest
 
 from simshard.serve.cluster.health_report import describe_health
+from simshard.serve.cluster.rounds import State
 from simshard.serve.cluster.slots import NO_ANSWER, VERIFIES
-from simshard.serve.cluster.supervisor import State
 from simshard.serve.engine.cache import Cache, Lru
 from simshard.serve.engine.service import Service
 from simshard.serve.engine.table import local_table

@@ -151,10 +151,9 @@ async def test_a_redis_that_is_full_stores_nothing_and_fails_nothing(redis):
         await asyncio.gather(*redis._writes)
 
 
-def test_the_breaker_opens_tries_and_closes(monkeypatch):
+def test_the_breaker_opens_tries_and_closes():
     now = 100.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    breaker = Breaker(limit=2)
+    breaker = Breaker(limit=2, clock=lambda: now)
     breaker.failure()
     assert breaker.allows()
     breaker.failure()

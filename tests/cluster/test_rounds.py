@@ -1,123 +1,45 @@
-"""How the supervisor opens snapshots and tells what is away, over a store on disk and slot actors that are fakes."""
+"""How snapshots are opened and what is told to be away, over a store on disk and slot actors that are fakes."""
 
 import logging
-from types import SimpleNamespace
 
 import pytest
 from ray.exceptions import ActorUnavailableError, RayTaskError
 
-from simshard.serve.cluster import slots as slots_file
-from simshard.serve.cluster import supervisor as supervisor_file
+from simshard.serve.cluster.rounds import Rounds
 from simshard.serve.cluster.slots import NO_ANSWER, VERIFIES
-from simshard.serve.cluster.supervisor import Supervisor
-from simshard.shards.actor import Held
 from simshard.shards.errors import CorruptFile
 from tests.support.builder import random_matrix, write_store
+from tests.support.fake_slots import FakeSlotActors
 
 UNAVAILABLE = ActorUnavailableError("gone", b"\0" * 16)
 DAMAGED = CorruptFile("shard-00001: its checksum differs")
 
 
-class Ref:
-    """A reference whose answer is there once `slot` is not late with that method."""
-
-    def __init__(self, slot, method, call):
-        self.slot, self.method, self.call, self.answer = slot, method, call, None
-
-    @property
-    def ready(self):
-        if self.answer is None and not self.slot.late & {self.method, "all"}:
-            try:
-                self.answer = self.call(), None
-            except Exception as error:
-                self.answer = None, error
-        return self.answer is not None
-
-
-class Slot:
-    """A slot actor as its handle shows it: what it has open, what is late, what fails."""
-
-    def __init__(self, shard):
-        self.node, self.shard = "node", shard
-        self.there, self.late, self.faults, self.asked, self.pending = {}, set(), {}, [], []
-
-    def __getattr__(self, method):
-        def remote(*arguments):
-            self.asked.append((method, *arguments))
-            ref = Ref(self, method, lambda: getattr(self, f"do_{method}")(*arguments))
-            if method == "open":
-                assert not any(not ref.ready for ref in self.pending), "two opens at once"
-                self.pending = [ref]
-            elif method == "close":  # whose answer nobody waits for
-                assert ref.ready
-            return ref
-
-        if method.startswith("do_"):
-            raise AttributeError(method)
-        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=remote))
-
-    def do_held(self):
-        if "held" in self.faults:
-            raise self.faults["held"]
-        return self.there
-
-    def do_open(self, name):
-        if name in self.faults:
-            raise self.faults[name]
-        return self.there.setdefault(name, Held(self.node, f"{name}/{self.shard}", self.shard, 1, 1))
-
-    def do_close(self, name):
-        self.there.pop(name, None)
-
-    def opens(self):
-        return [name for method, *names in self.asked if method == "open" for name in names]
-
-
 class World:
-    """A store, a supervisor whose rounds the test calls, its slots, and a clock that stands still."""
+    """A store, the rounds over it and fake slots, and a clock that stands still."""
 
-    def __init__(self, store, monkeypatch):
-        self.store, self.slots, self.now, self.cancelled = store, [], 1000.0, []
-        self.prepare = {}  # slot -> what is done to it as it starts
-
-        def wait(refs, num_returns, timeout):
-            assert num_returns == len(refs)
-            assert 0 < timeout <= 5
-            return [ref for ref in refs if ref.ready], [ref for ref in refs if not ref.ready]
-
-        def get(ref):
-            value, error = ref.answer
-            if error is not None:
-                raise error
-            return value
-
-        def started(*_):
-            self.slots.append(Slot(len(self.slots)))
-            self.prepare.get(len(self.slots) - 1, lambda slot: None)(self.slots[-1])
-            return self.slots[-1]
-
-        actor = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=started))
-        fake = SimpleNamespace(wait=wait, get=get, cancel=self.cancelled.append, remote=lambda **_: lambda _: actor)
-        monkeypatch.setattr(slots_file, "ray", fake)
-        clock = SimpleNamespace(monotonic=lambda: self.now)
-        monkeypatch.setattr(slots_file, "time", clock)
-        monkeypatch.setattr(supervisor_file, "time", clock)
-        monkeypatch.setattr(Supervisor, "_run", lambda _: None)
+    def __init__(self, store):
+        self.store, self.now = store, 1000.0
         self.restart()
 
-    def restart(self):
-        self.supervisor = Supervisor("app", str(self.store.root), 60.0, {})
+    def restart(self, prepare=None):
+        """A new supervisor begins; prepare: see FakeSlotActors."""
+        self.actors = FakeSlotActors(prepare or {})
+        self.rounds = Rounds(str(self.store.root), 60.0, {}, self.actors, lambda: self.now)
+
+    @property
+    def slots(self):
+        return self.actors.slots
 
     def round(self, seconds=0.0):
         self.now += seconds
-        self.supervisor._reconcile()
-        return self.supervisor.state()
+        self.rounds.round()
+        return self.rounds.state
 
 
 @pytest.fixture
-def world(tmp_path, monkeypatch):
-    store = write_store(tmp_path, random_matrix(3, 12), shards=3)
-    return World(store, monkeypatch)
+def world(tmp_path):
+    return World(write_store(tmp_path, random_matrix(3, 12), shards=3))
 
 
 @pytest.fixture
@@ -142,7 +64,7 @@ def test_the_first_round_starts_the_slots_and_opens_the_snapshot(world):
     assert [slot.opens() for slot in world.slots] == [[state.snapshot]] * 3
     assert world.round(0.5) == state  # all well changes nothing
     assert [slot.opens() for slot in world.slots] == [[state.snapshot]] * 3
-    assert world.supervisor._pause() == 0.5
+    assert world.rounds.pause == 0.5
 
 
 @pytest.mark.parametrize("how", ["late", "fault"])
@@ -155,7 +77,7 @@ def test_an_actor_that_does_not_answer_is_away_until_it_does(running, how, caplo
     for _ in range(3):
         state = running.round(0.5)
         assert (state.away, state.version) == ({1: NO_ANSWER}, 1)
-    assert len(running.cancelled) == 3 * (how == "late")
+    assert len(running.actors.cancelled) == 3 * (how == "late")
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == [
         "away: the actor of shard 1 (no answer)"
     ]
@@ -168,7 +90,7 @@ def test_a_restarted_actor_that_verifies_holds_nothing_up(running):
     slow.there, slow.late, slow.node = {}, {"open"}, "node-9"
     state = running.round()
     assert (state.away, state.version) == ({0: VERIFIES}, 1)
-    assert running.supervisor._pause() == 0.05
+    assert running.rounds.pause == 0.05
     other.there = {}  # the next one is opened while the first still verifies
     state = running.round()
     assert (state.away, other.opens()) == ({0: VERIFIES}, [running.first] * 2)
@@ -284,9 +206,7 @@ def test_damaged_items_are_refused_before_any_slot_opens_them(running):
 def test_a_new_supervisor_beside_a_hung_actor_tells_what_it_waits_for(running):
     old = running.slots
     old[2].late = {"all"}
-    running.slots = []
-    running.prepare = {slot: lambda fresh: vars(fresh).update(vars(old[fresh.shard])) for slot in range(3)}
-    running.restart()
+    running.restart({slot: lambda fresh: vars(fresh).update(vars(old[fresh.shard])) for slot in range(3)})
     state = running.round()
     assert (state.snapshot, state.away) == (None, {2: NO_ANSWER})
     assert state.waits == f"snapshot {running.first} waits for the actor of shard 2 (no answer)"
