@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/architecture.md"
+TESTS = ROOT / "tests"
 TOPS = ("simshard", "shards", "ingest", "serve", "cli")
 
 # What a package may import of ours beside itself, and what of others it must never import, even inside a function.
@@ -137,3 +138,32 @@ def test_the_table_of_packages_is_that_of_the_code():
         lines.append(f"| `{package}` | {count} | {named or 'nothing of ours'} |")
     table = "\n".join(lines)
     assert table in PAGE.read_text(), f"put this into {PAGE}:\n\n{table}\n"
+
+
+def imports_of_tests(path):
+    """What a file of tests/ imports of tests/."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "tests")
+        elif isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "tests":
+            of_package = node.module in ("tests", "tests.support")
+            yield from (f"{node.module}.{alias.name}" for alias in node.names) if of_package else [node.module]
+
+
+def test_tests_import_from_support_alone_and_none_is_long():
+    for path in TESTS.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 300, path
+        for name in imports_of_tests(path):
+            assert name.startswith("tests.support."), f"{path} imports {name}"
+
+
+def test_the_room_system_alone_starts_servers_hosts_and_browsers():
+    """`make check` leaves it out, and so needs no Ray cluster."""
+    starting = {
+        f"tests.support.{name}" for name in ("server", "serving", "load", "page", "browser", "hosts", "container")
+    }
+    for path in TESTS.rglob("test_*.py"):
+        if TESTS / "system" not in path.parents:
+            assert not starting & set(imports_of_tests(path)), path
+            names = {node.arg for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.arg)}
+            assert not names & {"cluster", "hosts"}, f"{path} asks for a fixture that starts Ray"

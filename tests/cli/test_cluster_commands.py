@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from simshard.cli.main import app
-from tests.support.server import command
+from tests.support.command import command
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACEHOLDERS = {

@@ -11,7 +11,7 @@ import pytest
 
 from simshard.ingest.tasks import Workers
 from simshard.shards.errors import InputError, SimshardError
-from tests.support.server import command
+from tests.support.command import command
 
 
 def square(number):

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 
@@ -11,13 +10,7 @@ import psutil
 
 from simshard.serve.launch.ports import free_port
 from simshard.shards.private_folders import _base
-
-PROGRAM = "from simshard.cli.main import main; main()"
-
-
-def command(*arguments):
-    """The command line of `simshard` with these arguments."""
-    return [sys.executable, "-c", PROGRAM, *map(str, arguments)]
+from tests.support.command import command
 
 
 class Server:

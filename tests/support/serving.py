@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 import httpx
 
-from tests.support.server import Server, command, stop_all
+from tests.support.command import command
+from tests.support.server import Server, stop_all
 
 
 def serving(url):

@@ -11,7 +11,8 @@ import pytest
 from benchmarks import anime
 from simshard.shards.store import Store
 from tests.support import oracle
-from tests.support.server import Server, command, gcs_address, stop_all
+from tests.support.command import command
+from tests.support.server import Server, gcs_address, stop_all
 from tests.support.skips import skip_unless_ci
 
 TITLES = 5_000

@@ -10,7 +10,7 @@ import pytest
 
 from simshard.serve.launch.ports import free_port
 from simshard.shards.store import Store
-from tests.support.server import command
+from tests.support.command import command
 
 
 @pytest.mark.last

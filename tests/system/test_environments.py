@@ -25,7 +25,8 @@ from simshard.serve.launch.redis_server import find_server
 from simshard.shards.ray_cluster import LOOPBACK_VARIABLE
 from tests.support import container, oracle
 from tests.support.builder import random_matrix, write_store
-from tests.support.server import Server, command, folders, running, stop_all
+from tests.support.command import command
+from tests.support.server import Server, folders, running, stop_all
 from tests.support.session_store import MATRICES
 from tests.support.skips import skip_unless_ci
 

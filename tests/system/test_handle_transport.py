@@ -16,7 +16,8 @@ import pytest
 from tests.support import oracle
 from tests.support.builder import random_matrix, write_store
 from tests.support.catalogue import columns_of, items_of
-from tests.support.server import Server, command, gcs_address, stop_all, wait_for
+from tests.support.command import command
+from tests.support.server import Server, gcs_address, stop_all, wait_for
 
 COUNT = 90
 MATRIX = random_matrix(8, COUNT, density=0.9)

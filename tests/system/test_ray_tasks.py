@@ -9,7 +9,8 @@ import pyarrow.parquet
 
 from simshard.shards.store import Store
 from tests.support.builder import read_matrix
-from tests.support.server import command, gcs_address
+from tests.support.command import command
+from tests.support.server import gcs_address
 
 
 def test_the_same_snapshot_from_ray_tasks(cluster, tmp_path):

@@ -12,8 +12,9 @@ import pytest
 from simshard.serve.launch.redis_server import find_server
 from tests.support import oracle
 from tests.support.builder import write_store
+from tests.support.command import command
 from tests.support.load import ask_recommend, ask_similar, printed
-from tests.support.server import actors_of, command, gcs_address, running
+from tests.support.server import actors_of, gcs_address, running
 from tests.support.serving import run_serve, serving
 from tests.support.session_store import MATRICES
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.browser import Visit, chromium
+from tests.support.command import command
 from tests.support.page import MARKUP, joined
-from tests.support.server import command, stop_all
+from tests.support.server import stop_all
 
 ANIME = Path(__file__).resolve().parents[3] / "examples" / "anime.json"
 
