@@ -1,14 +1,18 @@
-# `make demo` and `make test` do all their own set-up, into .venv.
+# `make demo`, `make check` and `make test` do all their own set-up, into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCH_INSTALLED := .venv/.bench-installed
 PACKAGES := cli ingest serve shards
 
-.PHONY: demo test lint web bench lock wheel wheelhouse cluster-test clean
+.PHONY: demo check test lint web bench lock wheel wheelhouse cluster-test clean
 
 demo: $(INSTALLED)
 	$(BIN)/simshard demo
+
+# Without what takes long or starts Ray, hosts or a browser: in two minutes on two cores.
+check: lint
+	$(BIN)/python -m pytest --ignore=tests/system -m "not slow"
 
 test: lint
 	$(BIN)/python -m pytest

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,6 +72,7 @@ def some_attributes(rng, count):
     return {name: column for (name, column), wanted in zip(columns.items(), chosen, strict=True) if wanted}
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -141,6 +143,7 @@ def test_what_compute_keeps_of_each_item_is_read_back_with_its_shards(tmp_path):
     assert "with --items-to" in result.stderr
 
 
+@pytest.mark.slow
 def test_shards_that_repeated_records_moved_and_batches_that_memory_made_smaller(tmp_path):
     matrix = random_matrix(3, 600, density=0.95)
     ids = pa.array(range(600))

@@ -105,6 +105,7 @@ def aimed(case):
     return case
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_no_request_finds_a_500_or_an_answer_beside_its_schema(api_schema, mode):
     statuses = {}

@@ -58,6 +58,7 @@ def test_scores_that_are_no_finite_number(tmp_path, score, extra):
     assert "line 4" in message
 
 
+@pytest.mark.slow
 def test_the_place_is_right_in_later_pieces_and_after_the_streaming_has_begun(tmp_path):
     many = [{"a": i % 500, "b": i % 499 + 600, "score": 0.25} for i in range(120_000)]
     for nested in (False, True):

@@ -120,6 +120,7 @@ def test_any_pairs_in_any_encoding(tmp_path_factory, data, kind, directed, encod
     assert store.verify(manifest.name) == []
 
 
+@pytest.mark.slow
 def test_pieces_cut_anywhere_and_any_parallelism_give_one_snapshot(tmp_path):
     """Over 8 MB of pairs with repetitions, cut into pieces of 1 MB and 64 KB: the last of repeated pairs wins."""
     rng = np.random.default_rng(3)
@@ -218,6 +219,7 @@ def test_items_with_any_id(tmp_path, kind):
         assert isinstance(payload["rating"], float)
 
 
+@pytest.mark.slow
 def test_a_build_killed_at_any_moment_harms_nothing_and_the_next_one_cleans_up(tmp_path):
     rng = np.random.default_rng(1)
     a, b = rng.integers(0, 3000, (2, 400_000))

@@ -53,6 +53,7 @@ def test_a_worker_that_is_killed_is_told():
         list(pool.run(square, [-1, 1]))
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_long_build_at_once_and_leaves_nothing(tmp_path):
     np.save(tmp_path / "v.npy", np.random.default_rng(0).normal(size=(100_000, 64)).astype(np.float32))
     (tmp_path / "items.csv").write_text("id\n" + "\n".join(map(str, range(100_000))))
