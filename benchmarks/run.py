@@ -12,6 +12,7 @@ search     titles by the beginnings of their words, 40,000 and a million of them
 reference  a dense store of 37,030 items (`--scale` for a fraction): start, memory, throughput, cold and warm, 20 seeds
 memory     private memory of imports, and of 2 shard actors, 2 replicas and Ray, cold and after a million requests
 profiles   where a replica's time goes, by layer and function, and CPU a request by process
+versions   serving figures of a commit (`--before`) and of this tree, side by side
 contest    simshard against an empty Ray Serve deployment and FastAPI over Redis, FAISS and HDF5, on the same scores;
            also a Markdown table and charts (`--seconds` a run, `--contenders` for some of them)
 
@@ -49,6 +50,7 @@ from benchmarks import (
     record,
     reference,
     titles,
+    versions,
 )
 from simshard.shards.store import Store
 
@@ -190,6 +192,7 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], record.Result]] = {
     "reference": lambda folder, options: reference_size(folder, options.scale),
     "memory": lambda folder, options: memory.memory(folder, options.scale),
     "profiles": lambda folder, options: profiles.profiles(folder, options.scale),
+    "versions": lambda folder, options: versions.versions(folder, options.before),
     "contest": lambda folder, options: contest.contest(
         folder, options.scale, options.seconds, options.contenders, RESULTS / "contest.json"
     ),
@@ -202,8 +205,14 @@ HALF_ON_TITLES = ("compute", "page")
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """What the command line asks for. Raises SystemExit for what there is not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=list(PARTS), help="all where none is named")
+    parser.add_argument(
+        "parts",
+        nargs="*",
+        default=[part for part in PARTS if part != "versions"],
+        help="all but versions where none is named",
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="fraction of the reference's pairs")
+    parser.add_argument("--before", metavar="COMMIT", help="for versions: what this tree is compared with")
     parser.add_argument("--sizes", type=int, nargs="*", default=[50_000, 100_000, 200_000], help="for vectors")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each run of the contest")
     names = ", ".join(contenders.contenders())
@@ -214,6 +223,8 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     for part in options.parts:
         if part not in PARTS:
             parser.error(f"no part {part!r}")
+    if "versions" in options.parts and not options.before:
+        parser.error("versions: say with which commit this tree is compared: --before COMMIT")
     return options
 
 
