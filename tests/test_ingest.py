@@ -168,6 +168,18 @@ def test_pieces_cut_anywhere_and_any_parallelism_give_one_snapshot(tmp_path):
         assert sum(manifest.dropped.values()) == count - manifest.pairs
 
 
+@pytest.mark.parametrize("name", ["pairs.ndjson", "pairs.ndjson.gz"])
+def test_a_last_line_that_a_cut_falls_into(tmp_path, name):
+    """What follows its newline is an empty piece, which is none."""
+    line = "[1, 2, 0.5]\n"
+    text = (line * ((1 << 20) // len(line) + 1)).encode()  # with 16 MB, one worker's pieces have 1 MB
+    assert 0 < len(text) - (1 << 20) < len(line)
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    store = Store(tmp_path / "store")
+    ingest([str(tmp_path / name)], store, IngestOptions(workers=1, memory=16 << 20), QUIET)
+    check(store, [(1, 2, 0.5)])
+
+
 def test_the_encoding_is_chosen_by_unique_pairs(tmp_path):
     """60 % of the possible number of records, but each pair twice: 30 % of all pairs is sparse."""
     rng = np.random.default_rng(0)
@@ -242,7 +254,7 @@ def test_parquet_and_json_in_argument_order(tmp_path):
 @pytest.mark.parametrize("rows", [1_000, 100_000, 400_000])
 def test_parquet_in_row_groups_of_any_size_and_any_parallelism(tmp_path, monkeypatch, rows, at_once):
     """With 16 MB a spill has some 52,000 records; a larger row group makes several, or is read by the build itself."""
-    monkeypatch.setattr("simshard.ingest.intake._SPILLS_AT_ONCE", at_once)
+    monkeypatch.setattr("simshard.ingest.spills._SPILLS_AT_ONCE", at_once)
     rng = np.random.default_rng(rows)
     count = 400_000 if rows > 1_000 else 120_000
     a, b = rng.integers(0, 300, (2, count))
