@@ -243,6 +243,7 @@ def test_importing_it_brings_neither_ray_nor_the_server():
         "simshard.serve.client.flows",
         "simshard.serve.schema",
         "simshard.serve.schema.answers",
+        "simshard.serve.schema.filters",
         "simshard.serve.schema.keys",
         "simshard.serve.schema.problems",
         "simshard.serve.schema.requests",

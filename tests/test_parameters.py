@@ -10,7 +10,17 @@ from starlette.responses import Response
 from simshard.serve.client.flows import _texts
 from simshard.serve.http.openapi import Operation, document
 from simshard.serve.http.parameters import from_query
-from simshard.serve.schema.requests import BulkOptions, Fallback, FindRequest, SimilarRequest
+from simshard.serve.schema.requests import (
+    BulkOptions,
+    Fallback,
+    FindRequest,
+    HitArguments,
+    RankArguments,
+    RankRequest,
+    RecommendArguments,
+    RecommendRequest,
+    SimilarRequest,
+)
 from simshard.serve.schema.values import Model, Text
 from simshard.shards.errors import InvalidQuery
 
@@ -68,3 +78,15 @@ def test_the_models_that_there_are_take_text_where_they_say():
     assert {name for name, only in texts.items() if not only} == {"filter"}
     assert dict(FindRequest.text_fields()) == {"q": True}
     assert dict(BulkOptions.text_fields()) == {"filter": False, "snapshot": True}
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "first"),
+    [
+        (SimilarRequest, HitArguments, {"id"}),
+        (RecommendRequest, RecommendArguments, {"positive"}),
+        (RankRequest, RankArguments, {"positive", "candidates"}),
+    ],
+)
+def test_the_python_client_takes_what_requests_take(model, arguments, first):
+    assert set(arguments.__annotations__) | first == set(model.model_fields)
