@@ -138,9 +138,9 @@ def similar(
         return service.similar(parse(SimilarRequest, {"id": id, **options}))
 
     def call() -> Any:
-        from simshard.serve.client import flows as calls
+        from simshard.serve.client import flows
 
-        return next(calls.similar(id, **options))
+        return next(flows.similar(id, **options))
 
     _show(answer(store, url, ask, call, options["snapshot"]), json)
 
