@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from simshard.shards.float32_first import best_sums, in_windows
 from simshard.shards.format import MISSING, ShardReader
 from simshard.shards.query import Hits, Partial, Query, Rows, Selection, at_least, gather, merge, truncate
+from simshard.shards.strategies import strategy_named
 
 METHODS = ("search", "partial", "scores", "nearest")  # what a shard can be asked by name
 _SCORES_A_PAGE = 1024
@@ -109,37 +110,33 @@ def partial(reader: ShardReader, query: Query) -> Partial:
     places = None if candidates is None else candidates.astype(np.intp)
     size = reader.items if candidates is None else len(candidates)
     present = np.zeros(size, dtype=np.bool_)
-    best_only = query.strategy == "best_score"
-    columns = tuple(np.full(size, fill) for fill in ((-np.inf, -np.inf) if best_only else (0.0,)))
-    scratch = np.empty(0 if best_only else size)
+    strategy = strategy_named(query.strategy)
+    columns = tuple(np.full(size, fill) for _, fill in strategy.columns)
+    scratch = np.empty(size)
     for i, row in in_windows(reader, query.rows.tolist(), ahead):
         scores, used = reader.full(row) if places is None else reader.picked(row, places)
         present |= True if used is None else used
-        if best_only:
-            column = columns[int(query.negative[i])]
-            np.maximum(column, query.contribution(i, scores), out=column, where=True if used is None else used)
-        else:
-            query.accumulate(i, scores, columns[0], scratch)
+        weight, negative = float(query.weights[i]), bool(query.negative[i])
+        strategy.accumulate(columns, scores, used, weight, negative, query.rounding, scratch)
     if candidates is None:
         return Partial(query.strategy, None, present, columns)
     return Partial(query.strategy, candidates[present], None, tuple(column[present] for column in columns))
 
 
 def _partial_sparse(reader: ShardReader, query: Query) -> Partial:
-    rows, values = [np.empty(0, np.uint32)], [np.empty(0)]
+    strategy = strategy_named(query.strategy)
+    rows = [np.empty(0, np.uint32)]
+    values: list[list[NDArray[np.float64]]] = [[np.empty(0)] for _ in strategy.columns]
     for i, row in in_windows(reader, query.rows.tolist()):
         neighbors, scores = reader.listed(row)
         if query.selection is not None:
             kept = query.selection.mask[neighbors]
             neighbors, scores = neighbors[kept], scores[kept]
         rows.append(neighbors)
-        values.append(query.contribution(i, scores))
-    all_rows, all_values = np.concatenate(rows), np.concatenate(values)
-    if query.strategy == "sum_scores":
-        return gather(query.strategy, all_rows, (all_values,))
-    negative = np.repeat(query.negative, [len(part) for part in values[1:]])
-    columns = (np.where(negative, -np.inf, all_values), np.where(negative, all_values, -np.inf))
-    return gather(query.strategy, all_rows, columns)
+        parts = strategy.of_seed(query.contribution(i, scores), bool(query.negative[i]))
+        for column, (_, fill), part in zip(values, strategy.columns, parts, strict=True):
+            column.append(np.full(len(neighbors), fill) if part is None else part)
+    return gather(query.strategy, np.concatenate(rows), tuple(np.concatenate(column) for column in values))
 
 
 def scores(reader: ShardReader, rows: Rows, columns: Rows) -> NDArray[np.float32]:

@@ -248,4 +248,5 @@ def test_importing_it_brings_neither_ray_nor_the_server():
         "simshard.serve.schema.requests",
         "simshard.shards",
         "simshard.shards.errors",
+        "simshard.shards.strategy_names",
     }

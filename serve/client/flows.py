@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
 import httpx
@@ -16,6 +16,7 @@ import httpx
 from simshard.serve.schema.answers import Answer, Batch, FoundItems, HiddenState, Id, Item, Score, Snapshots
 from simshard.serve.schema.problems import Problem
 from simshard.serve.schema.requests import MAX_BULK, TEXT_PARAMETERS
+from simshard.shards.strategy_names import StrategyName
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,14 +71,14 @@ class RecommendOptions(HitOptions, total=False):
     """What a query with many seeds may say."""
 
     negative: Sequence[GivenSeed]
-    strategy: Literal["sum_scores", "best_score"]
+    strategy: StrategyName
 
 
 class RankOptions(ScoringOptions, total=False):
     """What a ranking may say."""
 
     negative: Sequence[GivenSeed]
-    strategy: Literal["sum_scores", "best_score"]
+    strategy: StrategyName
 
 
 def similar(id: Id, **options: Unpack[HitOptions]) -> Flow[Answer]:

@@ -22,6 +22,8 @@ from pydantic import (
     model_validator,
 )
 
+from simshard.shards.strategy_names import DEFAULT_STRATEGY, StrategyName
+
 TEXT_PARAMETERS = ("id", "a", "b", "q", "group_by", "snapshot")  # of a query string; all others are JSON
 MAX_SEEDS = 256  # so many multiples of 2^-44 P add up without error in a float64 (see simshard.shards.query)
 MAX_LIMIT = 1000
@@ -238,7 +240,7 @@ class Liking(Model):
 
     positive: Annotated[list[GivenSeed], Field(min_length=1, max_length=MAX_SEEDS)]
     negative: Annotated[list[GivenSeed], Field(max_length=MAX_SEEDS)] = []
-    strategy: Literal["sum_scores", "best_score"] = "sum_scores"
+    strategy: StrategyName = DEFAULT_STRATEGY
 
 
 class RecommendRequest(Liking, HitOptions):
