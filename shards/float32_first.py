@@ -65,7 +65,7 @@ def best_sums(parts: Sequence[tuple[ShardReader, Query]], query: Query) -> Hits 
     exact, product = np.zeros(len(places)), np.empty(len(places))
     for part, seed, values in rows:
         factor, negative = float(part.weights[seed]), bool(part.negative[seed])
-        strategy.accumulate((exact,), values.take(places), None, factor, negative, part.rounding, product)
+        strategy.accumulate((exact,), values.take(places), None, product, factor, negative, part.rounding)
     if query.score_threshold is not None:
         keep = at_least(exact, query.score_threshold)
         places, exact = places[keep], exact[keep]

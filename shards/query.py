@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simshard.shards.errors import InvalidQuery
-from simshard.shards.strategies import Columns, strategy_named, weighted
+from simshard.shards.strategies import Columns, strategy_named
 from simshard.shards.strategy_names import DEFAULT_STRATEGY, StrategyName
 
 Rows = NDArray[np.uint32]
@@ -99,10 +99,6 @@ class Query:
         if self.selection is not None:
             admitted &= self.selection.mask[rows]
         return admitted
-
-    def contribution(self, seed: int, scores: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Weight x score of one seed, rounded, also of a negative one; float64, shape of `scores`."""
-        return weighted(scores, float(self.weights[seed]), self.rounding)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from simshard.shards.float32_first import best_sums, in_windows
 from simshard.shards.format import MISSING, ShardReader
 from simshard.shards.query import Hits, Partial, Query, Rows, Selection, at_least, gather, merge, truncate
-from simshard.shards.strategies import strategy_named
+from simshard.shards.strategies import contribution, strategy_named
 
 METHODS = ("search", "partial", "scores", "nearest")  # what a shard can be asked by name
 _SCORES_A_PAGE = 1024
@@ -46,7 +46,7 @@ def search_top(reader: ShardReader, query: Query) -> Hits | None:
     rows, scores, complete = reader.top(int(query.rows[0]))
     needed = query.offset + query.limit
     for reach in _reaches(query, reader.items, len(rows), complete):
-        values = query.contribution(0, scores[:reach])
+        values = contribution(scores[:reach], query.weights[0], query.rounding)
         keep = query.admits(rows[:reach])
         enough = reach >= len(rows) and complete
         if query.score_threshold is not None:
@@ -117,26 +117,23 @@ def partial(reader: ShardReader, query: Query) -> Partial:
         scores, used = reader.full(row) if places is None else reader.picked(row, places)
         present |= True if used is None else used
         weight, negative = float(query.weights[i]), bool(query.negative[i])
-        strategy.accumulate(columns, scores, used, weight, negative, query.rounding, scratch)
+        strategy.accumulate(columns, scores, used, scratch, weight, negative, query.rounding)
     if candidates is None:
         return Partial(query.strategy, None, present, columns)
     return Partial(query.strategy, candidates[present], None, tuple(column[present] for column in columns))
 
 
 def _partial_sparse(reader: ShardReader, query: Query) -> Partial:
-    strategy = strategy_named(query.strategy)
-    rows = [np.empty(0, np.uint32)]
-    values: list[list[NDArray[np.float64]]] = [[np.empty(0)] for _ in strategy.columns]
+    rows, parts = [np.empty(0, np.uint32)], []
     for i, row in in_windows(reader, query.rows.tolist()):
         neighbors, scores = reader.listed(row)
         if query.selection is not None:
             kept = query.selection.mask[neighbors]
             neighbors, scores = neighbors[kept], scores[kept]
         rows.append(neighbors)
-        parts = strategy.of_seed(query.contribution(i, scores), bool(query.negative[i]))
-        for column, (_, fill), part in zip(values, strategy.columns, parts, strict=True):
-            column.append(np.full(len(neighbors), fill) if part is None else part)
-    return gather(query.strategy, np.concatenate(rows), tuple(np.concatenate(column) for column in values))
+        parts.append(contribution(scores, query.weights[i], query.rounding))
+    columns = strategy_named(query.strategy).spread(parts, query.negative)
+    return gather(query.strategy, np.concatenate(rows), columns)
 
 
 def scores(reader: ShardReader, rows: Rows, columns: Rows) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ A new strategy is a class here, an entry in `STRATEGIES` and a name in `strategy
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 from simshard.shards.errors import InvalidQuery
 from simshard.shards.strategy_names import StrategyName
 
-Columns = tuple[NDArray[np.float64], ...]
+Scores = NDArray[np.float32]
+Values = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Columns = tuple[Values, ...]
+_NONE = np.empty(0)
 
 
-def weighted(
-    scores: NDArray[np.float32], weight: float, rounding: float, out: NDArray[np.float64] | None = None
-) -> NDArray[np.float64]:
-    """Weight x score, rounded (see `rounding_for`); float64, shape of `scores`. out: where to write it; None: anew."""
-    values = np.multiply(scores, weight, out=out, dtype=np.float64)
+def contribution(scores: Scores, weight: float, rounding: float) -> Values:
+    """Weight x score of one seed, rounded (see `rounding_for`), also of a negative one; float64, shape of `scores`."""
+    values = scores.astype(np.float64)
+    values *= weight
     if rounding:
         values += rounding
         values -= rounding
@@ -40,58 +43,56 @@ class Column(NamedTuple):
 
 
 class Strategy(ABC):
-    """What makes one score of the contributions (weight x score, rounded) of the seeds that a candidate has pairs with.
+    """What makes one score of the contributions of the seeds that a candidate has pairs with.
 
-    columns: what a Partial holds of each candidate. is_sum: the score is the sum of the contributions, negated for
-    negative seeds, in one column. A positive seed alone must score its contribution, whatever the strategy: such hits
-    are read from the best that is stored beside its row.
+    columns: what a Partial holds of each candidate. is_sum: whether the score is the sum of the contributions, those of
+    negative seeds negated, in one column. A positive seed alone must score its contribution, whatever the strategy:
+    such hits are read from the best that is stored beside its row.
     """
 
-    __slots__ = ()  # nothing to change
+    __slots__ = ()  # nothing that could change
     name: StrategyName
     columns: tuple[Column, ...]
     is_sum = False
 
     @abstractmethod
-    def of_seed(self, values: NDArray[np.float64], negative: bool) -> tuple[NDArray[np.float64] | None, ...]:
-        """What the contributions of one seed (M,), which may be overwritten, give each column; None: nothing."""
+    def accumulate(
+        self,
+        columns: Columns,
+        scores: Scores,
+        used: Mask | None,
+        scratch: Values,
+        weight: float,
+        negative: bool,
+        rounding: float,
+    ) -> None:
+        """Combine the contribution of one seed into the columns (M,), in place.
+
+        scores: its scores (M,), +0.0 where there is no pair; used: bool (M,), where there is one; None: everywhere.
+        scratch: float64 (M,), may be overwritten.
+        """
 
     @abstractmethod
-    def finish(self, columns: Columns) -> NDArray[np.float64]:
-        """The scores of candidates (M,) from their columns, (M,) each."""
+    def spread(self, parts: Sequence[Values], negative: Mask) -> Columns:
+        """The columns of single contributions, one after another.
+
+        parts: those of each of the S seeds, as many as it has, which may be overwritten; negative: bool (S,).
+        """
 
     @abstractmethod
-    def scale(self, weights: NDArray[np.float64]) -> float:
+    def finish(self, columns: Columns) -> Values:
+        """The scores (M,) of candidates from their columns, (M,) each."""
+
+    @abstractmethod
+    def scale(self, weights: Values) -> float:
         """What a score is divided by to compare with that of a pair; weights: of the positive seeds, at least one."""
 
     @abstractmethod
-    def shares(
-        self, there: NDArray[np.bool_], values: NDArray[np.float64], negative: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    def shares(self, there: Mask, values: Values, negative: Mask) -> tuple[Mask, Values]:
         """Which seeds make up the score of each hit, bool (S, H), and what each of them gives to it: they sum up.
 
         there: bool (S, H), which pairs there are; values: float64 (S, H), contributions; negative: bool (S,).
         """
-
-    def accumulate(
-        self,
-        columns: Columns,
-        scores: NDArray[np.float32],
-        used: NDArray[np.bool_] | None,
-        weight: float,
-        negative: bool,
-        rounding: float,
-        scratch: NDArray[np.float64],
-    ) -> None:
-        """Combine one seed into the columns (M,), in place.
-
-        scores: its scores (M,), +0.0 where there is no pair; used: bool (M,), where there is one; None: everywhere.
-        scratch: float64 (M,), overwritten.
-        """
-        parts = self.of_seed(weighted(scores, weight, rounding, scratch), negative)
-        for column, (combine, _), part in zip(columns, self.columns, parts, strict=True):
-            if part is not None:
-                combine(column, part, out=column, where=True if used is None else used)
 
 
 class SumScores(Strategy):
@@ -102,36 +103,40 @@ class SumScores(Strategy):
     columns = (Column(np.add, 0.0),)
     is_sum = True
 
-    def of_seed(self, values: NDArray[np.float64], negative: bool) -> tuple[NDArray[np.float64], ...]:
-        return (np.negative(values, out=values) if negative else values,)
-
-    def finish(self, columns: Columns) -> NDArray[np.float64]:
-        return columns[0]
-
-    def scale(self, weights: NDArray[np.float64]) -> float:
-        return float(weights.sum())
-
-    def shares(
-        self, there: NDArray[np.bool_], values: NDArray[np.float64], negative: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        return there, _signed(values, negative)
-
     def accumulate(
         self,
         columns: Columns,
-        scores: NDArray[np.float32],
-        used: NDArray[np.bool_] | None,
+        scores: Scores,
+        used: Mask | None,
+        scratch: Values,
         weight: float,
         negative: bool,
         rounding: float,
-        scratch: NDArray[np.float64],
     ) -> None:
-        sums = columns[0]  # to which no pair adds 0, so `used` is not looked at
+        (sums,) = columns  # to which no pair adds 0, so `used` is not looked at
         add = np.subtract if negative else np.add
         if weight == 1.0 and not rounding:
             add(sums, scores, out=sums)
-        else:
-            add(sums, weighted(scores, weight, rounding, scratch), out=sums)
+            return
+        np.multiply(scores, weight, out=scratch, dtype=np.float64)
+        if rounding:
+            scratch += rounding
+            scratch -= rounding
+        add(sums, scratch, out=sums)
+
+    def spread(self, parts: Sequence[Values], negative: Mask) -> Columns:
+        for seed in np.flatnonzero(negative).tolist():
+            np.negative(parts[seed], out=parts[seed])
+        return (np.concatenate((_NONE, *parts)),)
+
+    def finish(self, columns: Columns) -> Values:
+        return columns[0]
+
+    def scale(self, weights: Values) -> float:
+        return float(weights.sum())
+
+    def shares(self, there: Mask, values: Values, negative: Mask) -> tuple[Mask, Values]:
+        return there, np.where(negative[:, None], -values, values)
 
 
 class BestScore(Strategy):
@@ -144,19 +149,31 @@ class BestScore(Strategy):
     name: StrategyName = "best_score"
     columns = (Column(np.maximum, -np.inf), Column(np.maximum, -np.inf))
 
-    def of_seed(self, values: NDArray[np.float64], negative: bool) -> tuple[NDArray[np.float64] | None, ...]:
-        return (None, values) if negative else (values, None)
+    def accumulate(
+        self,
+        columns: Columns,
+        scores: Scores,
+        used: Mask | None,
+        scratch: Values,
+        weight: float,
+        negative: bool,
+        rounding: float,
+    ) -> None:
+        column, values = columns[int(negative)], contribution(scores, weight, rounding)
+        np.maximum(column, values, out=column, where=True if used is None else used)
 
-    def finish(self, columns: Columns) -> NDArray[np.float64]:
+    def spread(self, parts: Sequence[Values], negative: Mask) -> Columns:
+        values, against = np.concatenate((_NONE, *parts)), np.repeat(negative, [len(part) for part in parts])
+        return np.where(against, -np.inf, values), np.where(against, values, -np.inf)
+
+    def finish(self, columns: Columns) -> Values:
         positive, negative = columns
         return np.where(negative > positive, -negative, positive)
 
-    def scale(self, weights: NDArray[np.float64]) -> float:
+    def scale(self, weights: Values) -> float:
         return float(weights.max())
 
-    def shares(
-        self, there: NDArray[np.bool_], values: NDArray[np.float64], negative: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    def shares(self, there: Mask, values: Values, negative: Mask) -> tuple[Mask, Values]:
         """Of each hit the one seed whose score it has."""
         known = np.where(there, values, -np.inf)
         best_positive = np.where(negative[:, None], -np.inf, known).argmax(axis=0)
@@ -166,12 +183,7 @@ class BestScore(Strategy):
         against &= negative[best_negative]
         only = np.zeros_like(there)
         only[np.where(against, best_negative, best_positive), hits] = True
-        return only & there, _signed(values, negative)
-
-
-def _signed(values: NDArray[np.float64], negative: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The contributions (S, H), those of negative seeds negated."""
-    return np.where(negative[:, None], -values, values)
+        return only & there, np.where(negative[:, None], -values, values)
 
 
 STRATEGIES: Mapping[str, Strategy] = {each.name: each for each in (SumScores(), BestScore())}

@@ -20,7 +20,7 @@ from simshard.shards import strategies
 from simshard.shards.errors import InvalidQuery
 from simshard.shards.query import Partial, gather, merge, truncate
 from simshard.shards.store import Snapshot
-from simshard.shards.strategies import STRATEGIES, Column, Strategy, strategy_named
+from simshard.shards.strategies import STRATEGIES, Column, Strategy, contribution, strategy_named
 from simshard.shards.strategy_names import DEFAULT_STRATEGY, StrategyName
 from tests import oracle
 from tests.builder import random_matrix, write_store
@@ -75,8 +75,13 @@ class LeastScore(Strategy):
     name = "least_score"
     columns = (Column(np.minimum, np.inf),)
 
-    def of_seed(self, values, negative):
-        return (-values if negative else values,)
+    def accumulate(self, columns, scores, used, scratch, weight, negative, rounding):
+        values = contribution(scores, weight, rounding)
+        there = True if used is None else used
+        np.minimum(columns[0], -values if negative else values, out=columns[0], where=there)
+
+    def spread(self, parts, negative):
+        return (np.concatenate([-part if against else part for part, against in zip(parts, negative, strict=True)]),)
 
     def finish(self, columns):
         return columns[0]
