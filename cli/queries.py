@@ -7,12 +7,13 @@ import inspect
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import orjson
 import typer
 
 from simshard.cli.output import print_json, print_table, reported_errors
+from simshard.shards.strategy_names import DEFAULT_STRATEGY, StrategyName
 
 StoreOrNone = Annotated[
     str | None, typer.Option("--store", envvar="SIMSHARD_STORE", help="Folder of the store to read directly.")
@@ -152,7 +153,7 @@ def recommend(
     negative: Annotated[
         list[str] | None, typer.Option(help="Disliked item, with a weight after = (repeatable).")
     ] = None,
-    strategy: Annotated[Literal["sum_scores", "best_score"], typer.Option(help="How seeds add up.")] = "sum_scores",
+    strategy: Annotated[StrategyName, typer.Option(help="How seeds add up.")] = DEFAULT_STRATEGY,
     store: StoreOrNone = None,
     url: UrlOption = None,
     json: JsonOption = False,

@@ -250,4 +250,5 @@ def test_importing_it_brings_neither_ray_nor_the_server():
         "simshard.serve.schema.values",
         "simshard.shards",
         "simshard.shards.errors",
+        "simshard.shards.strategy_names",
     }

@@ -24,6 +24,7 @@ from simshard.serve.schema.values import (
     Model,
     Text,
 )
+from simshard.shards.strategy_names import DEFAULT_STRATEGY, StrategyName
 
 MAX_SEEDS = 256  # so many multiples of 2^-44 P add up without error in a float64 (see simshard.shards.query)
 MAX_LIMIT = 1000
@@ -97,7 +98,7 @@ class Liking(Model):
 
     positive: Annotated[list[GivenSeed], Field(min_length=1, max_length=MAX_SEEDS)]
     negative: Annotated[list[GivenSeed], Field(max_length=MAX_SEEDS)] = []
-    strategy: Literal["sum_scores", "best_score"] = "sum_scores"
+    strategy: StrategyName = DEFAULT_STRATEGY
 
 
 class RecommendRequest(Liking, HitOptions):
@@ -143,14 +144,14 @@ class RecommendArguments(HitArguments, total=False):
     """What a query with many seeds may say."""
 
     negative: Sequence[SeedArgument]
-    strategy: Literal["sum_scores", "best_score"]
+    strategy: StrategyName
 
 
 class RankArguments(ScoringArguments, total=False):
     """What a ranking may say."""
 
     negative: Sequence[SeedArgument]
-    strategy: Literal["sum_scores", "best_score"]
+    strategy: StrategyName
 
 
 class BatchRequest(Model):
