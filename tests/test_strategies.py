@@ -10,12 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simshard.cli.queries import recommend
-from simshard.serve.client.flows import RankOptions, RecommendOptions
 from simshard.serve.engine.encode import explain
 from simshard.serve.engine.rerank import search_diverse
 from simshard.serve.engine.router import pair_scores, search
 from simshard.serve.engine.table import local_table
-from simshard.serve.schema.requests import RankRequest, RecommendRequest
+from simshard.serve.schema.requests import RankArguments, RankRequest, RecommendArguments, RecommendRequest
 from simshard.shards import strategies
 from simshard.shards.errors import InvalidQuery
 from simshard.shards.query import Partial, gather, merge, truncate
@@ -43,7 +42,7 @@ def test_the_schema_has_the_same_names(request_):
     assert said["default"] == DEFAULT_STRATEGY
 
 
-@pytest.mark.parametrize("options", [RecommendOptions, RankOptions])
+@pytest.mark.parametrize("options", [RecommendArguments, RankArguments])
 def test_the_client_has_the_same_names(options):
     assert list(typing.get_args(typing.get_type_hints(options)["strategy"])) == NAMES
 
