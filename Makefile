@@ -28,7 +28,7 @@ web:
 
 bench: $(BENCH_INSTALLED)
 	@command -v wrk > /dev/null || { echo "make bench needs wrk (Debian: apt-get install wrk; macOS: brew install wrk)" >&2; exit 1; }
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.run $(if $(CATALOGUE),--catalogue '$(CATALOGUE)')
 
 $(BENCH_INSTALLED): $(INSTALLED) benchmarks/requirements.lock
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement benchmarks/requirements.lock

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load import CONNECTIONS, Figures
+from benchmarks.record import stated
 
 _BLUES = ("#9ecae1", "#4292c6", "#084594")
 _PERCENTILES = {"p50_ms": "p50", "p99_ms": "p99", "p99.9_ms": "p99.9"}
@@ -13,13 +14,14 @@ _LOADS = {"similar, uniform": "one item, uniform", "similar, zipf": "one item, Z
 _OPEN = {("similar", "1000"): "one item, 1,000/s", ("20 seeds", "200"): "20 seeds, 200/s"}
 
 
-def draw(figures: Figures, folder: Path) -> list[Path]:
+def draw(told: Figures, folder: Path) -> list[Path]:
     """The files written: contest-throughput.png and contest-latency.png."""
     import matplotlib as mpl
 
     mpl.use("agg")
     from matplotlib import pyplot
 
+    figures = told["figures"]
     contenders = list(figures["contenders"].values())[::-1]  # bars are drawn from below
     named = f"{figures['items']:,} items, {figures['pairs']:,} pairs"
 
@@ -46,6 +48,7 @@ def draw(figures: Figures, folder: Path) -> list[Path]:
     def save(figure: Any, axes: Any, name: str) -> Path:
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False, fontsize=8)
+        figure.text(0.995, 0.005, stated(told), fontsize=5, color="#777777", ha="right")
         figure.tight_layout(rect=(0, 0.05, 1, 1))
         path = folder / name
         figure.savefig(path, dpi=130)
@@ -66,8 +69,8 @@ def draw(figures: Figures, folder: Path) -> list[Path]:
         bars(axis, [[run.get(name, 0.0) for run in runs] for name in _PERCENTILES], list(_PERCENTILES.values()))
         for place, run in enumerate(runs):
             if "p50_ms" not in run:
-                told = f"not tried: {run['skipped']}" if "skipped" in run else ""
-                axis.text(0.01, place, told, transform=axis.get_yaxis_transform(), fontsize=7, va="center")
+                why = f"not tried: {run['skipped']}" if "skipped" in run else ""
+                axis.text(0.01, place, why, transform=axis.get_yaxis_transform(), fontsize=7, va="center")
         axis.set_xscale("log")
         axis.set_xlim(0.1, 4 * max([run.get("p99.9_ms", 0.0) for run in runs] + [1.0]))  # bars of all start alike
         axis.xaxis.set_major_formatter("{x:g}")

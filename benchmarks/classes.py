@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from benchmarks import machine, questions
+from benchmarks import anime, machine, questions, record
 from simshard.shards.items import Items
 
 Figures = dict[str, Any]
@@ -37,9 +37,9 @@ _REMOTE = {
 }
 
 
-def classes(folder: Path) -> Figures:
+def classes(folder: Path, titles: anime.Titles) -> record.Result:
     """Milliseconds, p50 and p99 of one connection, by class and by where the answer comes from."""
-    store = questions.build(folder)
+    store = questions.build(folder, titles)
     items = Items(store.snapshots / store.resolve())
     ids = items.ids.to_numpy()
     half = {"must": [{"key": "pick", "range": {"lt": len(items) // 2}}]}
@@ -55,7 +55,7 @@ def classes(folder: Path) -> Figures:
                         key: result[key] for key in ("p50_ms", "p99_ms", "failed")
                     }
                     print(where, source, name, json.dumps(result), flush=True)
-    return figures
+    return record.Result({**record.size(store), "replicas": 1, "requests_of_a_class": _DIFFERENT}, figures)
 
 
 def _classes(ids: np.ndarray[Any, Any], half: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:

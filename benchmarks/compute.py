@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import anime, machine
+from benchmarks import anime, machine, record
 from simshard.ingest.similarity import one_thread
 from simshard.shards.format import BATCH_ROWS, ShardWriter
 from simshard.shards.tops import DenseBatch, dense_batch
@@ -43,10 +43,23 @@ def _compute(folder: Path, *arguments: str | Path) -> Figures:
     }
 
 
-def titles(folder: Path) -> Figures:
-    """All pairs of the real titles by genres, score and episodes."""
-    features = ("--feature", "Genres:set", "--feature", "Score:number", "--feature", "Episodes:number")
-    return _compute(folder, anime.DATA, "--id", "anime_id", *features)
+def compute(folder: Path, titles: anime.Titles | None) -> record.Result:
+    """All pairs of the real titles, where they are there, and of a generated catalogue of the reference size."""
+    figures = {"titles": of_titles(folder, titles)} if titles is not None else {}
+    figures["reference size"] = reference_size(folder)
+    return record.Result(_scale(figures), figures)
+
+
+def _scale(figures: Figures) -> Figures:
+    return {name: {"items": each["items"], "pairs_scored": each["pairs_scored"]} for name, each in figures.items()}
+
+
+def of_titles(folder: Path, titles: anime.Titles) -> Figures:
+    """All pairs of the titles by genres, score and episodes."""
+    tags, *numbers = titles.columns
+    features = [f"{tags}:set", *(f"{name}:number" for name in dict.fromkeys(numbers))]
+    options = [word for feature in features for word in ("--feature", feature)]
+    return _compute(folder, titles.path, "--id", titles.id_column, *options)
 
 
 def write_catalogue(path: Path) -> NDArray[np.float32]:
@@ -118,7 +131,7 @@ def _writes(folder: Path, batch: DenseBatch) -> tuple[float, float]:
     return plain, through_writer
 
 
-def vectors(folder: Path, sizes: tuple[int, ...]) -> Figures:
+def vectors(folder: Path, sizes: tuple[int, ...]) -> record.Result:
     """The best 200 of each of so many items by 128-dimensional vectors around 1,000 centers."""
     figures: Figures = {}
     for size in sizes:
@@ -133,4 +146,4 @@ def vectors(folder: Path, sizes: tuple[int, ...]) -> Figures:
             folder, folder / "items.csv", "--feature", "vector:vector", "--top", "200"
         )
         print(json.dumps(figures[f"{size:,} items"]))
-    return figures
+    return record.Result(_scale(figures), figures)

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from benchmarks import agreement, charts, load, machine, questions, reference, report
+from benchmarks import agreement, charts, load, machine, questions, record, reference, report
 from benchmarks.contenders import Contender, Floor, Rival, Simshard, Site, choose, running
 from benchmarks.load import Figures
 from simshard.serve.launch.redis_server import find_server
@@ -31,7 +31,7 @@ GROWTH = 0.1
 _KEPT_UP = 0.95  # of a rate
 
 
-def contest(folder: Path, scale: float, seconds: float, names: Sequence[str], target: Path) -> Figures:
+def contest(folder: Path, scale: float, seconds: float, names: Sequence[str], target: Path) -> record.Result:
     """Everything; written to `target` after each contender, so that a fault leaves those before it."""
     chosen = choose(names)
     items = reference.scaled(scale)
@@ -48,6 +48,7 @@ def contest(folder: Path, scale: float, seconds: float, names: Sequence[str], ta
         "versions": versions(),
         "contenders": {},
     }
+    size = {**record.size(store), "seconds_per_run": seconds, "contenders": len(chosen)}
     runs = _Runs(site, seconds, choices)
     try:
         for key, contender in chosen.items():
@@ -63,18 +64,13 @@ def contest(folder: Path, scale: float, seconds: float, names: Sequence[str], ta
                 figures["redis_memory_mb"] = site.shared["redis"].memory_mb
                 if not any(other.startswith("redis") for other in list(chosen)[list(chosen).index(key) + 1 :]):
                     site.shared.pop("redis").stop()
-            _write(target, figures)
+            record.write(target, record.Result(size, figures))
         if "simshard-nocache" in chosen:
             figures["growth"] = runs.growth(scale)
     finally:
         if "redis" in site.shared:
             site.shared.pop("redis").stop()
-    return figures
-
-
-def _write(target: Path, figures: Figures) -> None:
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps({"machine": machine.details(), "figures": figures}, indent=2) + "\n")
+    return record.Result(size, figures)
 
 
 def check_tools(names: Sequence[str]) -> None:
@@ -95,9 +91,9 @@ def check_tools(names: Sequence[str]) -> None:
 def publish(results: Path) -> str:
     """The contest's JSON file as Markdown, and charts, written beside it; the Markdown."""
     told = json.loads(results.read_text())
-    text = report.report(told["machine"], told["figures"])
+    text = report.report(told)
     results.with_suffix(".md").write_text(text, encoding="utf-8")
-    charts.draw(told["figures"], results.parent)
+    charts.draw(told, results.parent)
     return text
 
 

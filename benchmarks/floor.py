@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
-from simshard.serve.launch import ray_serve as local
+from simshard.serve.launch.ray_start import OwnCluster
 from simshard.serve.launch.run_folder import RunFolder
 from simshard.serve.settings import Settings
 
@@ -65,8 +64,7 @@ def main(sample: Path, port: int, replicas: int) -> None:
     folder = RunFolder()
     cluster = None
     try:
-        os.environ.update(local.environment(folder.path))
-        cluster = local.Cluster(folder.path, None)
+        cluster = OwnCluster(folder.path, "127.0.0.1")
         catch(interrupt)  # Ray put its own in place
         from ray import serve
 

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from benchmarks import reference
+from benchmarks import record, reference
 from simshard.serve.engine.cache import Cache, Lru
 from simshard.serve.engine.service import Service
 from simshard.serve.engine.table import local_table
@@ -32,7 +32,7 @@ ROUNDS = 5
 _HEADERS = [(b"host", b"127.0.0.1:8000"), (b"user-agent", b"layers")]
 
 
-def layers(folder: Path) -> Figures:
+def layers(folder: Path) -> record.Result:
     """Microseconds a request, the best of some rounds, by what is asked."""
     store = reference.write_store(folder / "layers", 4_000)
     pool = ThreadPoolExecutor(2)
@@ -61,7 +61,7 @@ def layers(folder: Path) -> Figures:
     hide_item(store, Items(store.snapshots / store.resolve()), 11, True)
     measure("similar, an item is hidden", 0, similar, 4000)
     pool.shutdown()
-    return figures
+    return record.Result({**record.size(store), "rounds": ROUNDS}, figures)
 
 
 def _scope(method: str, target: str, headers: list[tuple[bytes, bytes]]) -> Scope:

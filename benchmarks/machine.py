@@ -140,9 +140,12 @@ def scratch(gigabytes: float) -> Iterator[Path]:
 
 
 class Server:
-    """A `simshard serve` process; `started_s` from the command to the first answer."""
+    """A `simshard serve` process; `started_s` from the command to the first answer.
 
-    def __init__(self, store: Path, *options: str) -> None:
+    program: a `simshard` other than this tree's.
+    """
+
+    def __init__(self, store: Path, *options: str, program: Path | None = None) -> None:
         import httpx
 
         from simshard.serve.launch.ports import free_port
@@ -150,8 +153,8 @@ class Server:
         begun = time.monotonic()
         port = free_port()
         arguments = ["serve", "--store", str(store), "--port", str(port), *options]
-        simshard = Path(sys.executable).with_name("simshard")
-        self.process = subprocess.Popen([simshard, *arguments], stdout=subprocess.PIPE, text=True)
+        program = program or Path(sys.executable).with_name("simshard")
+        self.process = subprocess.Popen([program, *arguments], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import load, machine, reference
+from benchmarks import load, machine, record, reference
 from benchmarks.contenders import Simshard, Site, running
 
 Figures = dict[str, Any]
@@ -39,7 +39,7 @@ print(json.dumps({name: round(size, 1) for name, size in steps.items()}))
 """
 
 
-def memory(folder: Path, scale: float) -> Figures:
+def memory(folder: Path, scale: float) -> record.Result:
     """MB of 2 shard actors, 2 replicas and all of Ray beside them; and of imports, one after the other."""
     items = reference.scaled(scale)
     store = reference.write_store(folder / "reference", items)
@@ -58,4 +58,4 @@ def memory(folder: Path, scale: float) -> Figures:
                 )
             figures[name] = {"cold": cold, "after": contender.memory(), "requests": asked}
             print(name, json.dumps(figures[name]), flush=True)
-    return figures
+    return record.Result({**record.size(store), "replicas": 2}, figures)

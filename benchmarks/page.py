@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
-from benchmarks import machine, questions
+from benchmarks import anime, machine, questions, record
+from simshard.shards.store import Store
 
 Figures = dict[str, Any]
 
@@ -45,14 +47,19 @@ _LOAD = """() => {
 }"""
 
 
-def page(folder: Path) -> Figures:
-    """The demo's catalogue, and the full matrix of the real titles."""
+def page(folder: Path, titles: anime.Titles | None) -> record.Result:
+    """The demo's catalogue, and the full matrix of the real titles, where they are there."""
     machine.run("compute", DEMO, "--store", folder / "demo")
+    scale = {"demo": record.size(Store(folder / "demo")), "rounds": _ROUNDS}
     figures = {"demo, 260 titles": _visit(folder / "demo", "spirited-away", "is.type=TV")}
-    if questions.anime.DATA.exists():
-        store = questions.build(folder)
-        figures["24,901 titles"] = _visit(store.root, "1", "has.genres=Action")
-    return figures
+    if titles is not None:
+        store = questions.build(folder, titles)
+        scale["titles"] = record.size(store)
+        seed = next(place for place, genres in enumerate(titles.genres) if genres)
+        genre = quote(titles.genres[seed][0])
+        name = f"{len(titles.ids):,} titles"
+        figures[name] = _visit(store.root, str(titles.ids[seed]), f"has.genres={genre}")
+    return record.Result(scale, figures)
 
 
 def _visit(store: Path, seed: str, condition: str) -> Figures:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import load, machine, reference
+from benchmarks import load, machine, record, reference
 from benchmarks.contenders import Contender, Site, choose, running
 
 Figures = dict[str, Any]
@@ -36,7 +36,7 @@ _LOADS = {
 }
 
 
-def profiles(folder: Path, scale: float) -> Figures:
+def profiles(folder: Path, scale: float) -> record.Result:
     """By load: requests/s, CPU a request by process, and of the replica's samples the share of layers and functions."""
     items = reference.scaled(scale)
     store = reference.write_store(folder / "reference", items)
@@ -54,7 +54,7 @@ def profiles(folder: Path, scale: float) -> Figures:
             samples = _samples(served, script, folder / "samples")
             figures[name] = {**measured, **_shares(samples)}
             print(name, json.dumps(figures[name]), flush=True)
-    return figures
+    return record.Result({**record.size(store), "connections": 8}, figures)
 
 
 def _samples(served: Contender, script: str, target: Path) -> list[tuple[list[str], int]]:

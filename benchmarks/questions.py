@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from benchmarks import anime, machine
+from benchmarks import anime, machine, record
 from simshard.shards import query, search
 from simshard.shards.format import ShardReader
 from simshard.shards.query import Query, Selection, rounding_for
@@ -44,24 +43,21 @@ class Asked(Protocol):
     address: str
 
 
-def build(folder: Path) -> Store:
+def build(folder: Path, titles: anime.Titles) -> Store:
     """The store: all pairs by genres, score and episodes; `pick` numbers the titles at random."""
-    with open(anime.DATA, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    picks = np.random.default_rng(0).permutation(len(rows)).tolist()
+    picks = np.random.default_rng(0).permutation(len(titles.ids)).tolist()
+    columns = (titles.ids, titles.titles, picks, titles.genres, titles.scores, titles.episodes)
+    names = ("id", "title", "pick", "genres", "score", "episodes")
     with open(folder / "titles.ndjson", "w", encoding="utf-8") as file:
-        for row, pick in zip(rows, picks, strict=True):
-            known = {name: value for name, value in row.items() if value != "UNKNOWN"}
-            item = {"id": int(row["anime_id"]), "title": row["Name"], "pick": pick}
-            item |= {"genres": known["Genres"].split(", ")} if "Genres" in known else {}
-            item |= {name.lower(): float(known[name]) for name in ("Score", "Episodes") if name in known}
+        for values in zip(*columns, strict=True):
+            item = {name: value for name, value in zip(names, values, strict=True) if value not in (None, [])}
             file.write(json.dumps(item) + "\n")
     features = ("--feature", "genres:set", "--feature", "score:number", "--feature", "episodes:number")
     machine.run("compute", folder / "titles.ndjson", "--store", folder / "titles", *features)
     return Store(folder / "titles")
 
 
-def bodies(items: int) -> dict[str, tuple[str, str]]:
+def bodies(items: int, high: float = 8) -> dict[str, tuple[str, str]]:
     """Path and Lua expression of the body for each kind of question."""
 
     def recommend(seeds: int, more: str = "") -> tuple[str, str]:
@@ -79,7 +75,7 @@ def bodies(items: int) -> dict[str, tuple[str, str]]:
         found[f"{seeds} {word}, diversity"] = recommend(seeds, ',"diversity":0.5')
     found["20 seeds, diversity, limit 100"] = recommend(20, ',"diversity":0.5,"limit":100')
     found["20 seeds, boost"] = recommend(
-        20, ',"boost":[{"filter":{"must":[{"key":"score","range":{"gte":8}}]},"factor":2}]'
+        20, f',"boost":[{{"filter":{{"must":[{{"key":"score","range":{{"gte":{high:g}}}}}]}},"factor":2}}]'
     )
     found["20 seeds, group_by"] = recommend(20, ',"group_by":"episodes"')
     found["20 seeds, explain"] = recommend(20, ',"explain":true')
@@ -94,12 +90,13 @@ def bodies(items: int) -> dict[str, tuple[str, str]]:
     return found
 
 
-def over_http(store: Store, ids: list[int]) -> Figures:
+def over_http(store: Store, titles: anime.Titles) -> Figures:
     """Each kind of question at one connection, nothing cached: requests/s, p50 and p99; then bulk."""
     figures: Figures = {}
+    ids = titles.ids
     options = ("--cache", "0", "--redis", "off", "--name", "bench")
     with machine.Server(store.root, *options) as server:
-        for name, (path, body) in bodies(len(ids)).items():
+        for name, (path, body) in bodies(len(ids), titles.high).items():
             script = f"local IDS = {{{','.join(map(str, ids))}}}\n{_POST.replace('PATH', path).replace('BODY', body)}"
             machine.wrk(server.url, script, 1, 2)
             figures[name] = machine.wrk(server.url, script, 1, 6)
@@ -194,8 +191,8 @@ def ways(store: Store) -> Figures:
     return figures
 
 
-def questions(folder: Path) -> Figures:
+def questions(folder: Path, titles: anime.Titles) -> record.Result:
     """All of it."""
-    store = build(folder)
-    ids = [int(row["anime_id"]) for row in csv.DictReader(anime.DATA.open(encoding="utf-8", newline=""))]
-    return {"ways to filter, us": ways(store), "over HTTP, 1 connection": over_http(store, ids)}
+    store = build(folder, titles)
+    figures = {"ways to filter, us": ways(store), "over HTTP, 1 connection": over_http(store, titles)}
+    return record.Result({**record.size(store), "replicas": 1}, figures)

@@ -20,9 +20,10 @@ _OPEN = {
 }
 
 
-def report(machine: Figures, figures: Figures) -> str:
-    """The whole of it."""
-    parts = [_head(machine, figures)]
+def report(told: Figures) -> str:
+    """The whole of it, of a result as it was written."""
+    figures = told["figures"]
+    parts = [_head(told)]
     parts += [_closed(figures, load, title) for load, title in _LOADS.items()]
     parts += [_opened(figures, load, title) for load, title in _OPEN.items()]
     parts += [_cpu(figures), _memory(figures), _budgets(figures)]
@@ -36,7 +37,8 @@ def table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def _head(machine: Figures, figures: Figures) -> str:
+def _head(told: Figures) -> str:
+    machine, figures = told["machine"], told["figures"]
     versions = ", ".join(f"{name} {value}" for name, value in figures["versions"].items())
     about = [f"- **{each['name']}**: {each['about']}" for each in figures["contenders"].values()]
     return "\n".join(
@@ -45,7 +47,7 @@ def _head(machine: Figures, figures: Figures) -> str:
             "",
             f"{figures['items']:,} items, {figures['pairs']:,} pairs (scale {figures['scale']:g}), "
             f"{figures['seconds_per_run']:g} s a run, one contender after the other, load on the same cores. "
-            "`python -m benchmarks.run contest` made this file.",
+            f"`{told['command']}` made this file on {told['date']}, commit {told['commit'] or 'unknown'}.",
             "",
             f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB; {machine['system']}; "
             f"Python {machine['python']}, Ray {machine['ray']}, {versions}.",

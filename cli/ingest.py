@@ -11,15 +11,24 @@ from typing import Annotated, Literal
 import typer
 
 from simshard.cli.output import reported_errors, run_build, size_option
+from simshard.ingest.pair_formats import FORMATS
 
 StoreOption = Annotated[str, typer.Option("--store", envvar="SIMSHARD_STORE", help="Folder of the store.")]
+
+
+def _known(format_: str | None) -> str | None:
+    """A name of a format of pairs. Raises BadParameter."""
+    if format_ is not None and format_ not in FORMATS:
+        raise typer.BadParameter(f"{format_!r} is not one of {', '.join(map(repr, FORMATS))}.")
+    return format_
 
 
 def ingest(
     pairs: Annotated[list[str], typer.Argument(help="Pair files, or - for stdin; .gz, .bz2 and .zst are unpacked.")],
     store: StoreOption,
     format: Annotated[
-        Literal["json", "ndjson", "parquet"] | None, typer.Option(help="Instead of by file extension.")
+        str | None,
+        typer.Option(help="Instead of by file extension.", metavar=f"<{'|'.join(FORMATS)}>", callback=_known),
     ] = None,
     fields: Annotated[
         str | None, typer.Option(help="Fields or columns of a pair's ids and score.", metavar="A,B,SCORE")

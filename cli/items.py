@@ -26,9 +26,9 @@ def search(
     """Items whose titles match, best first: in any case, with or without accents."""
 
     def call() -> Any:
-        from simshard.serve.client import flows as calls
+        from simshard.serve.client import flows
 
-        return next(calls.items(text, limit))
+        return next(flows.items(text, limit))
 
     body = answer(store, url, lambda service: service.find(text, limit), call)
     if json:
@@ -54,9 +54,9 @@ def show(
     """Title and attributes of an item."""
 
     def call() -> Any:
-        from simshard.serve.client import flows as calls
+        from simshard.serve.client import flows
 
-        return next(calls.item(id))
+        return next(flows.item(id))
 
     body = answer(store, url, lambda service: service.item(id), call)
     if json:
@@ -104,10 +104,10 @@ def _set_hidden(id_: str, store: str | None, url: str | None, json: bool, hide: 
 
 
 def _hide_by_server(id_: str, url: str, hide: bool) -> Any:
-    from simshard.serve.client import flows as calls
+    from simshard.serve.client import flows
     from simshard.serve.schema.keys import ADMIN_KEY_VARIABLE
 
-    make = calls.hide if hide else calls.unhide
+    make = flows.hide if hide else flows.unhide
     return orjson.loads(ask_server(url, lambda: next(make(id_)), os.environ.get(ADMIN_KEY_VARIABLE)))
 
 

@@ -7,12 +7,13 @@ import inspect
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import orjson
 import typer
 
 from simshard.cli.output import print_json, print_table, reported_errors
+from simshard.shards.strategy_names import DEFAULT_STRATEGY, StrategyName
 
 StoreOrNone = Annotated[
     str | None, typer.Option("--store", envvar="SIMSHARD_STORE", help="Folder of the store to read directly.")
@@ -138,9 +139,9 @@ def similar(
         return service.similar(parse(SimilarRequest, {"id": id, **options}))
 
     def call() -> Any:
-        from simshard.serve.client import flows as calls
+        from simshard.serve.client import flows
 
-        return next(calls.similar(id, **options))
+        return next(flows.similar(id, **options))
 
     _show(answer(store, url, ask, call, options["snapshot"]), json)
 
@@ -152,7 +153,7 @@ def recommend(
     negative: Annotated[
         list[str] | None, typer.Option(help="Disliked item, with a weight after = (repeatable).")
     ] = None,
-    strategy: Annotated[Literal["sum_scores", "best_score"], typer.Option(help="How seeds add up.")] = "sum_scores",
+    strategy: Annotated[StrategyName, typer.Option(help="How seeds add up.")] = DEFAULT_STRATEGY,
     store: StoreOrNone = None,
     url: UrlOption = None,
     json: JsonOption = False,

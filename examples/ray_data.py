@@ -17,7 +17,7 @@ import pyarrow.parquet
 import ray
 import ray.data
 
-from simshard.serve.client import Client
+from simshard import Client
 from simshard.shards.ray_cluster import join
 
 

@@ -11,7 +11,7 @@ import argparse
 
 import ray
 
-from simshard.serve.client import Client
+from simshard import Client
 
 
 @ray.remote(num_cpus=0)

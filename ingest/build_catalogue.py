@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simshard.ingest.build_pairs import MEMORY, check_memory, publish
 from simshard.ingest.catalogue import Catalogue, read_catalogue
-from simshard.ingest.cut_lists import count_pairs
 from simshard.ingest.feature_store import StoredFeature, as_lists, store_feature
 from simshard.ingest.features import FeatureSpec, default_features, weighted
 from simshard.ingest.plan import Plan, make_plan
+from simshard.ingest.publishing import MEMORY, assemble, check_memory, publish
 from simshard.ingest.scoring_tasks import CountJob, RowsJob, Scoring, count_scores, followed, write_rows
 from simshard.ingest.similarity import TILE, shared_counts
 from simshard.ingest.tasks import Workers, cores
@@ -126,30 +124,16 @@ def _build(
     progress.phase("Scoring", "pairs", possible)
     with followed(scratch, progress):
         shards = list(workers.run(write_rows, jobs, small, threads))
-    stored = sum(shard.info.entries for shard in shards)
-    if not stored:
+    if not any(shard.info.entries for shard in shards):
         raise InputError(f"{path}: no score reaches --score-threshold {options.score_threshold:g}")
-    manifest = Manifest(
-        name=staging.name,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        encoding=encoding,
-        items=items,
-        pairs=stored // 2,
-        directed=False,
-        score_abs_max=max(shard.score_abs_max for shard in shards),
-        batch_rows=plan.batch_rows,
-        **files._asdict(),
-        shards=tuple(shard.info for shard in shards),
+    manifest = assemble(staging, plan, files, shards, False, options.top is not None, workers, small)
+    shutil.rmtree(scratch)
+    return replace(
+        manifest,
         source={"catalogue": path, "left_out": catalogue.left_out},
         options={key: value for key, value in asdict(options).items() if key != "workers"},
-        dropped={},
+        dropped={"no_shared_feature": possible - scored, "beyond_top_or_threshold": scored - manifest.pairs},
     )
-    if options.top is not None:
-        ends = [shard.ends for shard in shards]
-        manifest = replace(manifest, pairs=count_pairs(staging.folder, manifest, ends, workers, small))
-    shutil.rmtree(scratch)
-    dropped = {"no_shared_feature": possible - scored, "beyond_top_or_threshold": scored - manifest.pairs}
-    return replace(manifest, dropped=dropped)
 
 
 def _store_features(

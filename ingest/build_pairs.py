@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +13,20 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from simshard.ingest.catalogue import Catalogue, read_catalogue
-from simshard.ingest.cut_lists import count_pairs
 from simshard.ingest.intake import Intake, read_pairs
 from simshard.ingest.plan import Plan, make_plan
-from simshard.ingest.shuffle import PartitionJob, partition, remove_spill
-from simshard.ingest.streams import STDIN
-from simshard.ingest.tasks import Workers, cores
+from simshard.ingest.publishing import MEMORY, assemble, check_memory, publish
+from simshard.ingest.shuffle import PartitionJob, partition
+from simshard.ingest.spills import remove_spill
+from simshard.ingest.streams import STDIN, source_name
+from simshard.ingest.tasks import Workers
 from simshard.ingest.writing import ShardJob, SparseJob, rewrite_sparse, write_shard
-from simshard.shards.errors import InputError, StoreError
+from simshard.shards.errors import InputError
 from simshard.shards.item_files import write_item_files
 from simshard.shards.manifest import Encoding, Manifest
 from simshard.shards.progress import Progress
 from simshard.shards.store import Staging, Store
 
-MEMORY = 512 << 20
-LEAST_MEMORY = 16 << 20
 _LARGEST_PIECE = 16 << 20
 _LEAST_PIECE = 1 << 16
 _INLINE_PAIRS = 300_000
@@ -77,27 +74,6 @@ def ingest(paths: list[str], store: Store, options: IngestOptions, progress: Pro
     return publish(store, build, options.workers, options.activate)
 
 
-def check_memory(memory: int) -> None:
-    """Raise InputError for a bound on working memory that no build can keep to."""
-    if memory < LEAST_MEMORY:
-        raise InputError(f"--memory: at least {LEAST_MEMORY >> 20} MB are needed")
-
-
-def publish(
-    store: Store, build: Callable[[Staging, Workers], Manifest], workers: int | None, activate: bool
-) -> Manifest:
-    """Stage, `build`, publish and, if wanted, activate a snapshot; its manifest. All or nothing."""
-    try:
-        with store.stage() as staging, Workers(workers or cores()[0]) as pool:
-            manifest = build(staging, pool)
-            staging.publish(manifest)
-    except OSError as error:
-        raise StoreError(f"{error.filename or store.root}: {error.strerror or error}; nothing was published") from error
-    if activate:
-        store.activate(manifest.name)
-    return manifest
-
-
 def _build(
     paths: list[str],
     staging: Staging,
@@ -141,36 +117,21 @@ def _build(
         progress.advance(written.info.row_stop - written.info.row_start)
     shutil.rmtree(scratch)
 
+    manifest = assemble(staging, plan, files, shards, options.directed, options.top is not None, workers, small)
     entries = sum(shard.info.entries for shard in shards)
-    unique = sum(shard.found for shard in shards) // (1 if options.directed else 2)
-    manifest = Manifest(
-        name=staging.name,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        encoding=plan.encoding,
-        items=len(ids),
-        pairs=entries if options.directed else unique,
-        directed=options.directed,
-        score_abs_max=max(shard.score_abs_max for shard in shards),
-        batch_rows=plan.batch_rows,
-        **files._asdict(),
-        shards=tuple(shard.info for shard in shards),
-        source={
-            "files": ["stdin" if path == STDIN else path for path in paths],
-            "items": options.items,
-            "left_out": left_out,
-        },
-        options={key: value for key, value in asdict(options).items() if key not in ("items", "workers")},
-        dropped={"self_pairs": sum(s.self_pairs for s in spills), "duplicates": pairs - unique},
-    )
     if plan.encoding == "dense" and options.encoding is None and not _is_dense(entries, len(ids)):
         # More than half of the records, but repeated ones: the guess from their number was wrong.
         manifest = _as_sparse(staging.folder, manifest, workers, small)
-    if options.top is None:
-        return manifest
-    if not options.directed:
-        ends = [shard.ends for shard in shards]
-        manifest = replace(manifest, pairs=count_pairs(staging.folder, manifest, ends, workers, small))
-    return replace(manifest, dropped=manifest.dropped | {"beyond_top_or_threshold": unique - manifest.pairs})
+    unique = sum(shard.found for shard in shards) // (1 if options.directed else 2)
+    dropped = {"self_pairs": sum(s.self_pairs for s in spills), "duplicates": pairs - unique}
+    if options.top is not None:
+        dropped["beyond_top_or_threshold"] = unique - manifest.pairs
+    return replace(
+        manifest,
+        source={"files": [source_name(path) for path in paths], "items": options.items, "left_out": left_out},
+        options={key: value for key, value in asdict(options).items() if key not in ("items", "workers")},
+        dropped=dropped,
+    )
 
 
 def plan_rows(degrees: NDArray[np.int64], options: IngestOptions, workers: int) -> Plan:

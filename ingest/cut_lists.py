@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from simshard.ingest.tasks import Workers
 from simshard.shards.format import ShardReader
-from simshard.shards.manifest import Manifest
+from simshard.shards.manifest import Manifest, ShardInfo
 from simshard.shards.query import Rows
 
 
@@ -43,6 +43,15 @@ def join_ends(parts: list[Ends]) -> Ends:
     if not parts:
         return NO_ENDS
     return Ends(np.concatenate([part.scores for part in parts]), np.concatenate([part.neighbors for part in parts]))
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """A finished shard file, the largest absolute score in it, and where its lists end (no rows without `top`)."""
+
+    info: ShardInfo
+    score_abs_max: float
+    ends: Ends
 
 
 @dataclass(frozen=True)

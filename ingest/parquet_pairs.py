@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from simshard.ingest.json_pairs import KNOWN_TEXT, match_fields
-from simshard.ingest.pair_records import Pairs, RefusedRecord, Shape, check_record, describe
-from simshard.ingest.streams import COMPRESSED, STDIN, source_name
+from simshard.ingest.pair_records import KNOWN_TEXT, Pairs, RefusedRecord, Shape, check_record, describe, match_fields
+from simshard.ingest.pair_sources import PairSource
+from simshard.ingest.spills import Portion, Spilled, Spiller
+from simshard.ingest.streams import COMPRESSED, STDIN, Stream
 from simshard.shards.errors import InputError
 
-_EXTENSION = ".parquet"
 _BATCH = 1 << 16
 _HEAD = 1000
 _LEAST_BYTES = 20  # of a record: two ids of 64 bits, and a score
@@ -45,44 +45,58 @@ class ParquetSource:
         """The file as messages call it."""
         return self.path
 
-    def bytes_of(self, records: int) -> int:
-        """The share of the file's bytes that so many records have."""
-        return self.size * records // sum(self.groups)
+    def read(self, spiller: Spiller) -> Iterator[Spilled]:
+        """The spills of all its pairs, in order. Raises RefusedRecord and InputError."""
+        return spiller.run(self._cut(max(spiller.piece_bytes // self.record_bytes, 1)), self.size)
 
-    def cut(self, records: int) -> Iterator[RowGroups]:
+    def _cut(self, records: int) -> Iterator[RowGroups]:
         """The file's row groups in order, each alone or several together until there are so many records."""
-        first = start = count = 0
+        first = count = 0
         for group, size in enumerate(self.groups, 1):
             count += size
             if count >= records or (count and group == len(self.groups)):
-                yield RowGroups(self, first, group, start, count)
-                first, start, count = group, start + count, 0
+                yield RowGroups(self, first, group, count, records)
+                first, count = group, 0
 
 
 @dataclass(frozen=True)
 class RowGroups:
-    """Row groups `first` to `stop` of a source: `records` records, after `start` others."""
+    """Row groups `first` to `stop` of a source: `records` records, of which a spill takes `wanted` or a few more."""
 
     source: ParquetSource
     first: int
     stop: int
-    start: int
     records: int
+    wanted: int
+
+    @property
+    def spills(self) -> int:
+        """How many portions there are, or a few more."""
+        return -(-self.records // self.wanted)
+
+    def portions(self) -> Iterator[Portion]:
+        """The pairs, in order. Raises RefusedRecord with the index from the first row group's start, and InputError."""
+        parts: list[Pairs] = []
+        start = waiting = 0
+        for batch in _batches(self, min(_BATCH, self.wanted)):
+            parts.append(_pairs(batch, self.source.shape, start))
+            start += len(batch)
+            waiting += len(batch)
+            if waiting >= self.wanted:
+                yield self._portion(parts, waiting)
+                parts, waiting = [], 0
+        if parts:
+            yield self._portion(parts, waiting)
+
+    def _portion(self, parts: list[Pairs], records: int) -> Portion:
+        return Portion(parts, records, self.source.size * records // sum(self.source.groups))
 
 
-def is_parquet(path: str, format_: str | None) -> bool:
-    """Whether a pair file is Parquet by its name, or by what was said of it."""
-    if format_ is not None:
-        return format_ == "parquet"
-    for suffix in COMPRESSED:
-        path = path.removesuffix(suffix)
-    return path.lower().endswith(_EXTENSION)
-
-
-def recognise_parquet(path: str, fields: tuple[str, ...] | None = None) -> ParquetSource:
+def recognise(stream: Stream, fields: tuple[str, ...] | None) -> PairSource:
     """What the columns of a pair file say. Raises InputError for a file that holds no pairs."""
+    path = stream.path
     if path == STDIN:
-        raise InputError(f"{source_name(path)}: Parquet is read from its end; write it to a file, and name that")
+        raise InputError(f"{stream.name}: Parquet is read from its end; write it to a file, and name that")
     if path.endswith(COMPRESSED):
         raise InputError(f"{path}: Parquet is compressed inside; unpack the file around it")
     try:
@@ -102,7 +116,7 @@ def recognise_parquet(path: str, fields: tuple[str, ...] | None = None) -> Parqu
     shape = Shape(names, _check_types(path, schema, names))
     groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
     source = ParquetSource(path, shape, groups, size, _LEAST_BYTES)
-    with closing(_batches(RowGroups(source, 0, len(groups), 0, sum(groups)), _HEAD)) as batches:
+    with closing(_batches(RowGroups(source, 0, len(groups), sum(groups), _HEAD), _HEAD)) as batches:
         head = next(batches)
     ids = sum(_plain(_column(head, name)).nbytes for name in names[:2])
     return ParquetSource(path, shape, groups, size, max(ids // len(head), _LEAST_BYTES))
@@ -144,25 +158,6 @@ def _check_types(path: str, schema: pa.Schema, names: tuple[str, str, str]) -> b
         one, other = (f"{name!r} holds {what}" for name, what in held.items())
         raise InputError(f"{path}: column {one}, but {other}; the ids of a build are alike")
     return "integers" in held.values()
-
-
-def portions(groups: RowGroups, records: int) -> Iterator[list[Pairs]]:
-    """The records of row groups, batches of at least so many records at a time (the last may be fewer).
-
-    Raises RefusedRecord with the record's index in the file, and InputError.
-    """
-    parts: list[Pairs] = []
-    waiting = 0
-    start = groups.start
-    for batch in _batches(groups, min(_BATCH, records)):
-        parts.append(_pairs(batch, groups.source.shape, start))
-        start += len(batch)
-        waiting += len(batch)
-        if waiting >= records:
-            yield parts
-            parts, waiting = [], 0
-    if parts:
-        yield parts
 
 
 def _batches(groups: RowGroups, size: int) -> Generator[pa.RecordBatch]:

@@ -15,14 +15,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simshard.ingest.cut_lists import NO_ENDS, Ends, ends_of, join_ends
+from simshard.ingest.cut_lists import NO_ENDS, Ends, WrittenShard, ends_of, join_ends
 from simshard.ingest.feature_store import StoredFeature, reserve
 from simshard.ingest.plan import Plan
 from simshard.ingest.similarity import TILE, Scorer, Scores, one_thread
 from simshard.ingest.top_lists import ENTRY_BYTES, Lists, least, lists_of, tiles_in_turn
 from simshard.ingest.writing import shard_name
 from simshard.shards.format import ShardWriter
-from simshard.shards.manifest import ShardInfo
 from simshard.shards.progress import Progress
 from simshard.shards.query import Rows
 from simshard.shards.tops import DenseBatch, dense_batch
@@ -63,14 +62,6 @@ class RowsJob:
     memory: int
 
 
-class ScoredShard(NamedTuple):
-    """A finished shard file, the largest absolute score in it, and where its lists end (no rows without `top`)."""
-
-    info: ShardInfo
-    score_abs_max: float
-    ends: Ends
-
-
 class _SparseBatch(NamedTuple):
     offsets: NDArray[np.int64]
     neighbors: Rows
@@ -80,7 +71,7 @@ class _SparseBatch(NamedTuple):
 _Batch = tuple[DenseBatch | _SparseBatch, Ends]
 
 
-def write_rows(job: RowsJob) -> ScoredShard:
+def write_rows(job: RowsJob) -> WrittenShard:
     """Score the shard's rows, block by block of 256 in threads, and write them in order."""
     plan = job.plan
     start, stop = plan.shard_bounds[job.index : job.index + 2].tolist()
@@ -108,7 +99,7 @@ def write_rows(job: RowsJob) -> ScoredShard:
                 ends.append(end)
             buffers.append(buffer)
             meter.set((writer.row - start) * (plan.items - 1) // 2)
-    return ScoredShard(writer.close(), writer.score_abs_max, join_ends(ends))
+    return WrittenShard(writer.close(), writer.score_abs_max, join_ends(ends))
 
 
 def _buffers(job: RowsJob) -> list[Scores | None]:

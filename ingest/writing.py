@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from simshard.ingest.cut_lists import Ends, ends_of, join_ends
+from simshard.ingest.cut_lists import Ends, WrittenShard, ends_of, join_ends
 from simshard.ingest.plan import SORT_BYTES, Plan
 from simshard.ingest.shuffle import ENTRY, Partition
 from simshard.shards.format import MISSING, ShardReader, ShardWriter
@@ -35,16 +35,10 @@ class ShardJob:
 
 
 @dataclass(frozen=True)
-class WrittenShard:
-    """A finished shard file and the largest absolute score in it.
+class GatheredShard(WrittenShard):
+    """A finished shard file of pairs; found: stored directions before any were cut off."""
 
-    found: stored directions before any were cut off; ends: where the lists end (no rows without `top`).
-    """
-
-    info: ShardInfo
-    score_abs_max: float
     found: int
-    ends: Ends
 
 
 def shard_name(index: int) -> str:
@@ -52,14 +46,14 @@ def shard_name(index: int) -> str:
     return f"shard-{index:05d}.arrow"
 
 
-def write_shard(job: ShardJob) -> WrittenShard:
+def write_shard(job: ShardJob) -> GatheredShard:
     """Gather, deduplicate, cut and write one shard, bucket by bucket."""
     plan = job.plan
     start, stop = plan.shard_bounds[job.index : job.index + 2].tolist()
     writer = ShardWriter(job.folder / shard_name(job.index), plan.encoding, plan.items, start)
     write = _write_dense if plan.encoding == "dense" else _write_sparse
     found, ends = write(job, writer, stop)
-    return WrittenShard(writer.close(), writer.score_abs_max, found, join_ends(ends))
+    return GatheredShard(writer.close(), writer.score_abs_max, join_ends(ends), found)
 
 
 def _buckets(job: ShardJob) -> Iterator[tuple[int, int, Iterator[NDArray[np.void]]]]:

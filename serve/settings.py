@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from simshard.serve.schema.filters import Filter
 from simshard.serve.schema.keys import API_KEY_VARIABLE, is_loopback
-from simshard.serve.schema.requests import Filter
 from simshard.serve.schema.validation import expand, fault_of, parse
 from simshard.serve.schema.values import FILTER_NAME
 from simshard.shards.errors import InvalidQuery, SimshardError

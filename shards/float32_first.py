@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from simshard.shards.format import ShardReader
 from simshard.shards.query import Hits, Query, at_least, best
+from simshard.shards.strategies import strategy_named
 
 _FEWEST = 2048  # items: below, a row is added up exactly as fast
 _WEIGHTS = (2.0**-60, 2.0**60)  # what float32 holds as well as 1
@@ -38,7 +39,8 @@ def best_sums(parts: Sequence[tuple[ShardReader, Query]], query: Query) -> Hits 
     first, weights, needed = parts[0][0], query.weights, query.offset + query.limit
     total = float(weights.sum()) * first.score_abs_max
     selected = query.selection is None or query.selection.rows is None
-    plain = query.strategy == "sum_scores" and query.factors is None and selected
+    strategy = strategy_named(query.strategy)
+    plain = strategy.is_sum and query.factors is None and selected
     within = _WEIGHTS[0] <= weights.min() and weights.max() <= _WEIGHTS[1] and total < _LARGEST
     if not plain or not within or first.items < _FEWEST or 4 * needed > first.items:
         return None
@@ -62,7 +64,8 @@ def best_sums(parts: Sequence[tuple[ShardReader, Query]], query: Query) -> Hits 
         return None
     exact, product = np.zeros(len(places)), np.empty(len(places))
     for part, seed, values in rows:
-        part.accumulate(seed, values.take(places), exact, product)
+        factor, negative = float(part.weights[seed]), bool(part.negative[seed])
+        strategy.accumulate((exact,), values.take(places), None, product, factor, negative, part.rounding)
     if query.score_threshold is not None:
         keep = at_least(exact, query.score_threshold)
         places, exact = places[keep], exact[keep]

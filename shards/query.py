@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simshard.shards.errors import InvalidQuery
+from simshard.shards.strategies import Columns, strategy_named
+from simshard.shards.strategy_names import DEFAULT_STRATEGY, StrategyName
 
 Rows = NDArray[np.uint32]
-Strategy = Literal["sum_scores", "best_score"]
 
 FEW = 4  # of so many rows one is left: then each candidate is looked at, else whole rows (docs/benchmarks.md)
 MIN_WEIGHT = 1e-250  # its product with any float32 is a normal float64, so one weight never makes two scores equal
@@ -68,6 +69,7 @@ class Query:
     selection: the rows that can be hits; None: all. factors: float64 (N,), what the score of each row is multiplied by
     before hits are ordered, by `truncate` alone; None: 1.
     rounding: float64 added to and taken from every weight x score (see `rounding_for`); 0.0 rounds nothing.
+    strategy: the name alone, which is what travels. Raises InvalidQuery for one that there is not.
     """
 
     rows: Rows
@@ -76,11 +78,14 @@ class Query:
     exclude: Rows
     limit: int
     offset: int = 0
-    strategy: Strategy = "sum_scores"
+    strategy: StrategyName = DEFAULT_STRATEGY
     score_threshold: float | None = None
     rounding: float = 0.0
     selection: Selection | None = None
     factors: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        strategy_named(self.strategy)
 
     def of_seeds(self, mask: NDArray[np.bool_]) -> Query:
         """What a shard that owns the seeds where `mask` (S,) is true is asked for its Partial."""
@@ -95,35 +100,6 @@ class Query:
             admitted &= self.selection.mask[rows]
         return admitted
 
-    def contribution(self, seed: int, scores: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Weight x score of one seed, rounded, negated for a negative seed of `sum_scores`; float64, shape of `scores`.
-
-        A `best_score` query keeps negative seeds positive here and compares them in `truncate`.
-        """
-        values = scores.astype(np.float64)
-        values *= self.weights[seed]
-        if self.rounding:
-            values += self.rounding
-            values -= self.rounding
-        if self.negative[seed] and self.strategy == "sum_scores":
-            np.negative(values, out=values)
-        return values
-
-    def accumulate(
-        self, seed: int, scores: NDArray[np.float32], sums: NDArray[np.float64], scratch: NDArray[np.float64]
-    ) -> None:
-        """Add the `contribution` of a seed of `sum_scores` to `sums` (M,); scratch: float64 (M,), overwritten."""
-        add = np.subtract if self.negative[seed] else np.add
-        weight = float(self.weights[seed])
-        if weight == 1.0 and not self.rounding:
-            add(sums, scores, out=sums)
-            return
-        np.multiply(scores, weight, out=scratch, dtype=np.float64)
-        if self.rounding:
-            scratch += self.rounding
-            scratch -= self.rounding
-        add(sums, scratch, out=sums)
-
 
 @dataclass(frozen=True)
 class Partial:
@@ -131,14 +107,13 @@ class Partial:
 
     rows: uint32 (M,) ascending and unique, or None where the columns cover all N rows;
     present: bool (N,) for the latter: which rows have a pair with any seed.
-    columns: float64, (M,) or (N,) each: the sum for `sum_scores`; for `best_score` the best positive and the best
-    negative contribution, -inf where there is none.
+    columns: float64, (M,) or (N,) each: those of the strategy, which is named.
     """
 
-    strategy: Strategy
+    strategy: StrategyName
     rows: Rows | None
     present: NDArray[np.bool_] | None
-    columns: tuple[NDArray[np.float64], ...]
+    columns: Columns
 
 
 @dataclass(frozen=True)
@@ -188,10 +163,10 @@ def merge(partials: list[Partial]) -> Partial:
 
 
 def _merge_two(a: Partial, b: Partial) -> Partial:
-    combine, fill = _combiner(a.strategy)
+    kinds = strategy_named(a.strategy).columns
     if a.rows is None and b.rows is None:
         assert a.present is not None and b.present is not None
-        columns = tuple(combine(x, y) for x, y in zip(a.columns, b.columns, strict=True))
+        columns = tuple(kind.combine(x, y) for kind, x, y in zip(kinds, a.columns, b.columns, strict=True))
         return Partial(a.strategy, None, a.present | b.present, columns)
     if a.rows is not None and b.rows is not None:
         rows = np.concatenate((a.rows, b.rows))
@@ -202,26 +177,23 @@ def _merge_two(a: Partial, b: Partial) -> Partial:
     present = dense.present.copy()
     present[sparse.rows] = True
     merged = []
-    for x, y in zip(dense.columns, sparse.columns, strict=True):
-        spread = np.full(len(x), fill)
+    for kind, x, y in zip(kinds, dense.columns, sparse.columns, strict=True):
+        spread = np.full(len(x), kind.fill)
         spread[sparse.rows] = y
-        merged.append(combine(x, spread))
+        merged.append(kind.combine(x, spread))
     return Partial(a.strategy, None, present, tuple(merged))
 
 
-def _combiner(strategy: Strategy) -> tuple[np.ufunc, float]:
-    return (np.add, 0.0) if strategy == "sum_scores" else (np.maximum, -math.inf)
-
-
-def gather(strategy: Strategy, rows: Rows, columns: tuple[NDArray[np.float64], ...]) -> Partial:
+def gather(strategy: StrategyName, rows: Rows, columns: Columns) -> Partial:
     """A sparse Partial of contributions in any order: `rows` (M,) may repeat, equal rows are combined."""
     if not len(rows):
         return Partial(strategy, rows, None, columns)
-    combine, _ = _combiner(strategy)
     order = np.argsort(rows, kind="stable")
     ordered = rows[order]
     first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    return Partial(strategy, ordered[first], None, tuple(combine.reduceat(c[order], first) for c in columns))
+    kinds = strategy_named(strategy).columns
+    combined = tuple(kind.combine.reduceat(c[order], first) for kind, c in zip(kinds, columns, strict=True))
+    return Partial(strategy, ordered[first], None, combined)
 
 
 def truncate(partial: Partial, query: Query) -> Hits:
@@ -231,16 +203,12 @@ def truncate(partial: Partial, query: Query) -> Hits:
         present = partial.present.copy() if query.selection is None else partial.present & query.selection.mask
         present[query.exclude] = False
         rows = np.flatnonzero(present).astype(np.uint32)
-        columns = [c[rows] for c in partial.columns]
+        columns = tuple(c[rows] for c in partial.columns)
     else:
         keep = query.admits(partial.rows)
         rows = partial.rows[keep]
-        columns = [c[keep] for c in partial.columns]
-    if partial.strategy == "sum_scores":
-        scores = columns[0]
-    else:
-        positive, negative = columns
-        scores = np.where(negative > positive, -negative, positive)
+        columns = tuple(c[keep] for c in partial.columns)
+    scores = strategy_named(partial.strategy).finish(columns)
     if query.factors is not None:
         scores = scores * query.factors[rows]
     if query.score_threshold is not None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from simshard.shards.float32_first import best_sums, in_windows
 from simshard.shards.format import MISSING, ShardReader
 from simshard.shards.query import Hits, Partial, Query, Rows, Selection, at_least, gather, merge, truncate
+from simshard.shards.strategies import contribution, strategy_named
 
 METHODS = ("search", "partial", "scores", "nearest")  # what a shard can be asked by name
 _SCORES_A_PAGE = 1024
@@ -45,7 +46,7 @@ def search_top(reader: ShardReader, query: Query) -> Hits | None:
     rows, scores, complete = reader.top(int(query.rows[0]))
     needed = query.offset + query.limit
     for reach in _reaches(query, reader.items, len(rows), complete):
-        values = query.contribution(0, scores[:reach])
+        values = contribution(scores[:reach], query.weights[0], query.rounding)
         keep = query.admits(rows[:reach])
         enough = reach >= len(rows) and complete
         if query.score_threshold is not None:
@@ -109,37 +110,30 @@ def partial(reader: ShardReader, query: Query) -> Partial:
     places = None if candidates is None else candidates.astype(np.intp)
     size = reader.items if candidates is None else len(candidates)
     present = np.zeros(size, dtype=np.bool_)
-    best_only = query.strategy == "best_score"
-    columns = tuple(np.full(size, fill) for fill in ((-np.inf, -np.inf) if best_only else (0.0,)))
-    scratch = np.empty(0 if best_only else size)
+    strategy = strategy_named(query.strategy)
+    columns = tuple(np.full(size, fill) for _, fill in strategy.columns)
+    scratch = np.empty(size)
     for i, row in in_windows(reader, query.rows.tolist(), ahead):
         scores, used = reader.full(row) if places is None else reader.picked(row, places)
         present |= True if used is None else used
-        if best_only:
-            column = columns[int(query.negative[i])]
-            np.maximum(column, query.contribution(i, scores), out=column, where=True if used is None else used)
-        else:
-            query.accumulate(i, scores, columns[0], scratch)
+        weight, negative = float(query.weights[i]), bool(query.negative[i])
+        strategy.accumulate(columns, scores, used, scratch, weight, negative, query.rounding)
     if candidates is None:
         return Partial(query.strategy, None, present, columns)
     return Partial(query.strategy, candidates[present], None, tuple(column[present] for column in columns))
 
 
 def _partial_sparse(reader: ShardReader, query: Query) -> Partial:
-    rows, values = [np.empty(0, np.uint32)], [np.empty(0)]
+    rows, parts = [np.empty(0, np.uint32)], []
     for i, row in in_windows(reader, query.rows.tolist()):
         neighbors, scores = reader.listed(row)
         if query.selection is not None:
             kept = query.selection.mask[neighbors]
             neighbors, scores = neighbors[kept], scores[kept]
         rows.append(neighbors)
-        values.append(query.contribution(i, scores))
-    all_rows, all_values = np.concatenate(rows), np.concatenate(values)
-    if query.strategy == "sum_scores":
-        return gather(query.strategy, all_rows, (all_values,))
-    negative = np.repeat(query.negative, [len(part) for part in values[1:]])
-    columns = (np.where(negative, -np.inf, all_values), np.where(negative, all_values, -np.inf))
-    return gather(query.strategy, all_rows, columns)
+        parts.append(contribution(scores, query.weights[i], query.rounding))
+    columns = strategy_named(query.strategy).spread(parts, query.negative)
+    return gather(query.strategy, np.concatenate(rows), columns)
 
 
 def scores(reader: ShardReader, rows: Rows, columns: Rows) -> NDArray[np.float32]:

@@ -8,23 +8,29 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Unpack
 from urllib.parse import quote
 
 import httpx
 
 from simshard.serve.schema.answers import Answer, Batch, FoundItems, HiddenState, Id, Item, Score, Snapshots
 from simshard.serve.schema.problems import Problem
-from simshard.serve.schema.requests import MAX_BULK, BulkOptions, SimilarRequest
+from simshard.serve.schema.requests import (
+    MAX_BULK,
+    BulkOptions,
+    FilterArgument,
+    HitArguments,
+    RankArguments,
+    RecommendArguments,
+    SeedArgument,
+    SimilarRequest,
+)
 from simshard.serve.schema.values import Model
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 T = TypeVar("T")
-
-Filter = Mapping[str, Any] | str
-GivenSeed = Id | Mapping[str, Any]
 
 _BODY = 1_000_000  # bytes; a server takes 1 MiB
 _IN_QUERY = 1_000  # letters of a filter that may stand in a query string
@@ -43,45 +49,7 @@ class Call(NamedTuple):
 Flow = Generator[Call, httpx.Response, T]
 
 
-class ScoringOptions(TypedDict, total=False):
-    """What every query of hits may say; see docs/queries.md."""
-
-    filter: Filter | None
-    boost: Sequence[Mapping[str, Any]]
-    score_threshold: float | None
-    explain: bool
-    with_payload: bool
-    snapshot: str | None
-    timeout_ms: int
-
-
-class HitOptions(ScoringOptions, total=False):
-    """What a query of hits from all items may say."""
-
-    limit: int
-    offset: int
-    exclude_ids: Sequence[Id]
-    diversity: float
-    group_by: str | None
-    group_size: int
-    fallback: Mapping[str, Any] | None
-
-
-class RecommendOptions(HitOptions, total=False):
-    """What a query with many seeds may say."""
-
-    negative: Sequence[GivenSeed]
-    strategy: Literal["sum_scores", "best_score"]
-
-
-class RankOptions(ScoringOptions, total=False):
-    """What a ranking may say."""
-
-    negative: Sequence[GivenSeed]
-    strategy: Literal["sum_scores", "best_score"]
-
-
-def similar(id: Id, **options: Unpack[HitOptions]) -> Flow[Answer]:
+def similar(id: Id, **options: Unpack[HitArguments]) -> Flow[Answer]:
     """Hits for one item."""
     params = {"id": str(id), **options}
     response = yield Call("GET", "/v1/similar", _texts(SimilarRequest, params))
@@ -97,7 +65,7 @@ def _texts(model: type[Model], params: Mapping[str, Any]) -> dict[str, str | Non
     }
 
 
-def recommend(positive: Sequence[GivenSeed], **options: Unpack[RecommendOptions]) -> Flow[Answer]:
+def recommend(positive: Sequence[SeedArgument], **options: Unpack[RecommendArguments]) -> Flow[Answer]:
     """Hits for many seeds: ids, or mappings of `id` and `weight`."""
     response = yield Call("POST", "/v1/recommend", body={"positive": positive, **options})
     return Answer.model_validate_json(response.content)
@@ -109,7 +77,7 @@ def recommend_batch(requests: Sequence[Mapping[str, Any]]) -> Flow[list[Answer |
     return Batch.model_validate_json(response.content).responses
 
 
-def rank(positive: Sequence[GivenSeed], candidates: Sequence[Id], **options: Unpack[RankOptions]) -> Flow[Answer]:
+def rank(positive: Sequence[SeedArgument], candidates: Sequence[Id], **options: Unpack[RankArguments]) -> Flow[Answer]:
     """The candidates in order for the seeds."""
     response = yield Call("POST", "/v1/rank", body={"positive": positive, "candidates": candidates, **options})
     return Answer.model_validate_json(response.content)
@@ -158,7 +126,7 @@ def raw(call: Call) -> Flow[bytes]:
 
 
 def similar_many(
-    ids: Iterable[Id] | Any, limit: int = 10, *, filter: Filter | None = None, snapshot: str | None = None
+    ids: Iterable[Id] | Any, limit: int = 10, *, filter: FilterArgument | None = None, snapshot: str | None = None
 ) -> Flow[pa.Table]:
     """Hits for many items at once: a pyarrow table of id, rank (from 1), neighbor, score, in the order of `ids`.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import fields
 
 import xxhash
@@ -44,9 +43,3 @@ def plain_text(row: int, limit: int, offset: int, with_payload: bool) -> str:
 def entity_tag(key: bytes) -> str:
     """An ETag for what a key stands for."""
     return f'"{xxhash.xxh3_128_hexdigest(key)}"'
-
-
-def names_tag(given: Iterable[str], etag: str) -> bool:
-    """Whether If-None-Match, given so often, names this entity tag."""
-    tags = [tag.strip().removeprefix("W/") for value in given for tag in value.split(",")]
-    return etag in tags

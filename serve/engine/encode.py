@@ -14,6 +14,7 @@ from simshard.serve.engine.compiled_filters import Factors
 from simshard.serve.engine.table import Table
 from simshard.shards.payloads import Text
 from simshard.shards.query import Hits, Query, Rows
+from simshard.shards.strategies import contribution, strategy_named
 
 Line = dict[str, Any]
 Columns = dict[bytes, Sequence[Text]]
@@ -41,17 +42,16 @@ class PipelineResult:
 def explain(
     table: Table, query: Query, hits: Hits, scores: NDArray[np.float32], factors: Factors | None
 ) -> list[list[Line]]:
-    """For each hit the contribution of each seed that has a pair with it, then what each boost adds: they sum up.
+    """For each hit what each seed gives to its score, then what each boost adds: they sum up.
 
-    scores: float32 (S, H), of the seeds with the hits, NaN where there is no pair. A `best_score` is one seed's alone.
+    scores: float32 (S, H), of the seeds with the hits, NaN where there is no pair.
     """
     ids = [table.items.id(row) for row in query.rows.tolist()]
     there = ~np.isnan(scores)
     values = np.zeros(scores.shape)
     for seed in range(len(ids)):
-        values[seed] = query.contribution(seed, np.nan_to_num(scores[seed]))
-    if query.strategy == "best_score":
-        there, values = _deciding(there, values, query.negative)
+        values[seed] = contribution(np.nan_to_num(scores[seed]), query.weights[seed], query.rounding)
+    there, values = strategy_named(query.strategy).shares(there, values, query.negative)
     sums = values.sum(axis=0, where=there)
     lines: list[list[Line]] = []
     for hit in range(len(hits.rows)):
@@ -64,21 +64,6 @@ def explain(
             lines[hit].append({"boost": place, "factor": factor, "contribution": added})
         sums[boosted] *= factor
     return lines
-
-
-def _deciding(
-    there: NDArray[np.bool_], values: NDArray[np.float64], negative: NDArray[np.bool_]
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Of each hit the one seed whose score it has, and the scores, those of negative seeds negated."""
-    known = np.where(there, values, -np.inf)
-    best_positive = np.where(negative[:, None], -np.inf, known).argmax(axis=0)
-    best_negative = np.where(negative[:, None], known, -np.inf).argmax(axis=0)
-    hits = np.arange(there.shape[1])
-    against = known[best_negative, hits] > np.where(negative[best_positive], -np.inf, known[best_positive, hits])
-    against &= negative[best_negative]
-    only = np.zeros_like(there)
-    only[np.where(against, best_negative, best_positive), hits] = True
-    return only & there, np.where(negative[:, None], -values, values)
 
 
 def encode(table: Table, result: PipelineResult, missing: Sequence[int | str], with_payload: bool) -> bytes:

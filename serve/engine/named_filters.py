@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from simshard.serve.engine.table import Table
-from simshard.serve.schema.requests import Boost, Filter
+from simshard.serve.schema.filters import Boost, Filter
 from simshard.serve.schema.validation import expand
 from simshard.shards.filters import check_filters
 

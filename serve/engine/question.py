@@ -26,7 +26,8 @@ from simshard.serve.schema.requests import (
 from simshard.serve.schema.values import Id
 from simshard.shards.errors import InvalidQuery, UnknownItem
 from simshard.shards.items import plain_id
-from simshard.shards.query import Query, Selection, Strategy, rounding_for
+from simshard.shards.query import Query, Selection, rounding_for
+from simshard.shards.strategy_names import DEFAULT_STRATEGY, StrategyName
 
 CacheClass = Literal["similar", "recommend"]
 
@@ -64,7 +65,7 @@ class Question:
     seeds: Seeds
     limit: int
     offset: int = 0
-    strategy: Strategy = "sum_scores"
+    strategy: StrategyName = DEFAULT_STRATEGY
     exclude: tuple[int, ...] = ()
     candidates: tuple[int, ...] | None = None
     score_threshold: float | None = None

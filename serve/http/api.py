@@ -18,10 +18,11 @@ from starlette.responses import Response
 from simshard.serve.engine.answer_job import AnswerJob
 from simshard.serve.engine.batch import answer_batch
 from simshard.serve.engine.bulk import NPY, GivenIds, read_ids
-from simshard.serve.engine.cache_keys import entity_tag, names_tag
+from simshard.serve.engine.cache_keys import entity_tag
 from simshard.serve.engine.service import Service
 from simshard.serve.engine.snapshot_list import list_snapshots
 from simshard.serve.http.access import Guard, GuardedRoute
+from simshard.serve.http.conditional import not_modified
 from simshard.serve.http.fast_path import FastPath
 from simshard.serve.http.health_and_docs import docs_routes, health_operations
 from simshard.serve.http.openapi import JSON, Operation, document
@@ -109,10 +110,8 @@ def _problems(service: Service) -> dict[Any, Any]:
 
 def _query_operations(service: Service, cache_control: str) -> list[Operation]:
     async def get(request: Request, job: AnswerJob) -> Response:
-        if names_tag(request.headers.getlist("if-none-match"), job.etag):
-            headers = {"ETag": job.etag, "Cache-Control": cache_control, "X-Snapshot": job.table.name}
-            return Response(None, 304, headers)
-        return respond(await service.answer(job), cache_control)
+        known = not_modified(request, {"ETag": job.etag, "Cache-Control": cache_control, "X-Snapshot": job.table.name})
+        return known or respond(await service.answer(job), cache_control)
 
     async def find(request: Request) -> Response:
         options = from_query(FindRequest, request)
@@ -240,9 +239,7 @@ def _store_operations(service: Service, store: Store, cache_control: str) -> lis
         serving = service.table.name if service.table else None
         body = orjson.dumps(await asyncio.to_thread(list_snapshots, store, serving, service.names))
         headers = {"ETag": entity_tag(body), "Cache-Control": cache_control}
-        if names_tag(request.headers.getlist("if-none-match"), headers["ETag"]):
-            return Response(None, 304, headers)
-        return Response(body, 200, headers, JSON)
+        return not_modified(request, headers) or Response(body, 200, headers, JSON)
 
     async def rollback(_: Request) -> Response:
         return await changed(store.rollback)

@@ -15,8 +15,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from simshard.serve.engine.cache_keys import entity_tag, names_tag
+from simshard.serve.engine.cache_keys import entity_tag
 from simshard.serve.http.access import GuardedRoute
+from simshard.serve.http.conditional import not_modified
 from simshard.serve.http.responses import refusal
 
 STATIC = Path(__file__).parents[1] / "static"
@@ -126,8 +127,9 @@ def page_routes(origins: Callable[[], Sequence[str]]) -> list[GuardedRoute]:
         # Of the policy too: browsers keep the one they have where the answer is 304.
         headers["ETag"] = entity_tag(f"{file.tag} {packed is None} {headers[_POLICY]}".encode())
         headers |= {"Cache-Control": cache_control, "Vary": "Accept-Encoding"}
-        if names_tag(request.headers.getlist("if-none-match"), headers["ETag"]):
-            return Response(None, 304, headers)
+        known = not_modified(request, headers)
+        if known is not None:
+            return known
         headers["Content-Length"] = str(len(body))
         if packed is not None:
             headers["Content-Encoding"] = "gzip"

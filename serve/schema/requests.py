@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import (
-    BeforeValidator,
     Discriminator,
     Field,
     FiniteFloat,
@@ -15,19 +15,16 @@ from pydantic import (
     StrictStr,
     Tag,
     WithJsonSchema,
-    model_validator,
 )
 
+from simshard.serve.schema.filters import Boost, GivenFilter
 from simshard.serve.schema.values import (
-    FilterName,
     Id,
     IdText,
     Model,
-    Number,
     Text,
-    Value,
-    check_filter_name,
 )
+from simshard.shards.strategy_names import DEFAULT_STRATEGY, StrategyName
 
 MAX_SEEDS = 256  # so many multiples of 2^-44 P add up without error in a float64 (see simshard.shards.query)
 MAX_LIMIT = 1000
@@ -38,76 +35,6 @@ MAX_BULK = 1_000_000
 MAX_VALUES = 1000  # of each attribute
 
 Limit = Annotated[StrictInt, Field(ge=1, le=MAX_LIMIT, description="Most hits to answer.")]
-
-
-class Match(Model):
-    """One of: equal to `value`; equal to any of these; with values, but none of these (`except`)."""
-
-    value: Value | None = None
-    any: Annotated[list[Value], Field(max_length=MAX_LIMIT)] | None = None
-    except_: Annotated[list[Value], Field(max_length=MAX_LIMIT)] | None = Field(default=None, alias="except")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        self._exactly_one("value", "any", "except_")
-        return self
-
-
-class Range(Model):
-    """Bounds of a number; at least one."""
-
-    gt: Number | None = None
-    gte: Number | None = None
-    lt: Number | None = None
-    lte: Number | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if all(value is None for _, value in self):
-            raise ValueError("at least one of gt, gte, lt, lte is needed")
-        return self
-
-
-class Condition(Model):
-    """What is asked of the attribute `key`: one of `match`, `range` and `is_null`; or a named `filter`."""
-
-    key: Text | None = None
-    match: Match | None = None
-    range: Range | None = None
-    is_null: StrictBool | None = None
-    filter: FilterName | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        self._exactly_one("match", "range", "is_null", "filter")
-        if (self.key is None) == (self.filter is None):
-            raise ValueError("match, range and is_null need a key" if self.key is None else "a filter has no key")
-        return self
-
-
-Conditions = Annotated[list[Condition], Field(max_length=64)]
-
-
-class Filter(Model):
-    """Items that meet all of `must`, one of `should` if there are any, and none of `must_not`."""
-
-    must: Conditions = []
-    should: Conditions = []
-    must_not: Conditions = []
-
-
-GivenFilter = Annotated[
-    Annotated[FilterName, Tag("<name>")] | Annotated[Filter, Tag("<conditions>")],
-    Discriminator(lambda value: "<name>" if isinstance(value, str) else "<conditions>"),
-    BeforeValidator(check_filter_name),
-]
-
-
-class Boost(Model):
-    """The scores of the items that pass the filter are multiplied by the factor."""
-
-    filter: GivenFilter
-    factor: Annotated[FiniteFloat, Field(ge=1e-6, le=1e6, strict=True)]
 
 
 class Fallback(Model):
@@ -171,7 +98,7 @@ class Liking(Model):
 
     positive: Annotated[list[GivenSeed], Field(min_length=1, max_length=MAX_SEEDS)]
     negative: Annotated[list[GivenSeed], Field(max_length=MAX_SEEDS)] = []
-    strategy: Literal["sum_scores", "best_score"] = "sum_scores"
+    strategy: StrategyName = DEFAULT_STRATEGY
 
 
 class RecommendRequest(Liking, HitOptions):
@@ -182,6 +109,49 @@ class RankRequest(Liking, Scoring):
     """Seeds liked and disliked, and the items to put in order."""
 
     candidates: Annotated[list[Id], Field(min_length=1, max_length=MAX_DEPTH)]
+
+
+# The same for callers in Python, who write plain values: a test compares their names.
+FilterArgument = Mapping[str, Any] | str
+SeedArgument = int | str | Mapping[str, Any]
+
+
+class ScoringArguments(TypedDict, total=False):
+    """What every query of hits may say; see docs/queries.md."""
+
+    filter: FilterArgument | None
+    boost: Sequence[Mapping[str, Any]]
+    score_threshold: float | None
+    explain: bool
+    with_payload: bool
+    snapshot: str | None
+    timeout_ms: int
+
+
+class HitArguments(ScoringArguments, total=False):
+    """What a query of hits from all items may say."""
+
+    limit: int
+    offset: int
+    exclude_ids: Sequence[int | str]
+    diversity: float
+    group_by: str | None
+    group_size: int
+    fallback: Mapping[str, Any] | None
+
+
+class RecommendArguments(HitArguments, total=False):
+    """What a query with many seeds may say."""
+
+    negative: Sequence[SeedArgument]
+    strategy: StrategyName
+
+
+class RankArguments(ScoringArguments, total=False):
+    """What a ranking may say."""
+
+    negative: Sequence[SeedArgument]
+    strategy: StrategyName
 
 
 class BatchRequest(Model):

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from simshard.serve.schema.requests import Filter
+from simshard.serve.schema.filters import Filter
 from simshard.shards.errors import InvalidQuery
 
 M = TypeVar("M", bound=BaseModel)

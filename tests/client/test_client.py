@@ -243,10 +243,12 @@ def test_importing_it_brings_neither_ray_nor_the_server():
         "simshard.serve.client.flows",
         "simshard.serve.schema",
         "simshard.serve.schema.answers",
+        "simshard.serve.schema.filters",
         "simshard.serve.schema.keys",
         "simshard.serve.schema.problems",
         "simshard.serve.schema.requests",
         "simshard.serve.schema.values",
         "simshard.shards",
         "simshard.shards.errors",
+        "simshard.shards.strategy_names",
     }

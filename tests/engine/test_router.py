@@ -8,33 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simshard.serve.engine.router import SearchResult, pair_scores, search
+from simshard.serve.engine.router import pair_scores, search
 from simshard.serve.engine.table import local_table
 from simshard.shards.errors import ShardUnavailable
-from simshard.shards.query import Query, rounding_for
 from simshard.shards.store import Snapshot
 from tests.support import oracle
 from tests.support.builder import random_matrix, write_store
 from tests.support.cases import AWKWARD, CASES
+from tests.support.queries import answers, query_of
 from tests.support.tables import POOL, actor_table
-
-
-def query_of(seeds, abs_max, exclude=(), **options):
-    weights = np.array([seed.weight for seed in seeds])
-    return Query(
-        rows=np.array([seed.row for seed in seeds], dtype=np.uint32),
-        weights=weights,
-        negative=np.array([seed.negative for seed in seeds]),
-        exclude=np.array(sorted({seed.row for seed in seeds} | set(exclude)), dtype=np.uint32),
-        rounding=rounding_for(weights, abs_max),
-        **options,
-    )
-
-
-def answers(table, query):
-    found: SearchResult = asyncio.run(search(table, query, POOL))
-    assert found.failed_shards == ()
-    return list(zip(found.hits.rows.tolist(), found.hits.scores.astype(np.float32), strict=True))
 
 
 @pytest.fixture(scope="module")

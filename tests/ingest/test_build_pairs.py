@@ -141,6 +141,18 @@ def test_pieces_cut_anywhere_and_any_parallelism_give_one_snapshot(tmp_path):
         assert sum(manifest.dropped.values()) == count - manifest.pairs
 
 
+@pytest.mark.parametrize("name", ["pairs.ndjson", "pairs.ndjson.gz"])
+def test_a_last_line_that_a_cut_falls_into(tmp_path, name):
+    """What follows its newline is an empty piece, which is none."""
+    line = "[1, 2, 0.5]\n"
+    text = (line * ((1 << 20) // len(line) + 1)).encode()  # with 16 MB, one worker's pieces have 1 MB
+    assert 0 < len(text) - (1 << 20) < len(line)
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    store = Store(tmp_path / "store")
+    ingest([str(tmp_path / name)], store, IngestOptions(workers=1, memory=16 << 20), QUIET)
+    check(store, [(1, 2, 0.5)])
+
+
 def test_the_encoding_is_chosen_by_unique_pairs(tmp_path):
     """60 % of the possible number of records, but each pair twice: 30 % of all pairs is sparse."""
     rng = np.random.default_rng(0)

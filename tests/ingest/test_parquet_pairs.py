@@ -73,7 +73,7 @@ def test_parquet_and_json_in_argument_order(tmp_path):
 @pytest.mark.parametrize("rows", [1_000, 100_000, 400_000])
 def test_parquet_in_row_groups_of_any_size_and_any_parallelism(tmp_path, monkeypatch, rows, at_once):
     """With 16 MB a spill has some 52,000 records; a larger row group makes several, or is read by the build itself."""
-    monkeypatch.setattr("simshard.ingest.intake._SPILLS_AT_ONCE", at_once)
+    monkeypatch.setattr("simshard.ingest.spills._SPILLS_AT_ONCE", at_once)
     rng = np.random.default_rng(rows)
     count = 400_000 if rows > 1_000 else 120_000
     a, b = rng.integers(0, 300, (2, count))

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 
-from simshard.serve.schema.requests import Filter
+from simshard.serve.schema.filters import Filter
 from simshard.serve.schema.validation import parse
 from simshard.shards.errors import InvalidFilter, InvalidQuery
 from simshard.shards.filters import compile_filter, group_rows, order_rows

@@ -21,7 +21,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from benchmarks.machine import details
+from benchmarks import record
 from simshard.shards.store import Store
 from tests.support import oracle
 from tests.support.builder import read_matrix
@@ -190,7 +190,7 @@ def _nodes(cluster):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1)
-    parser.add_argument("--to", type=Path, help="JSON file for the seconds, with the machine's details")
+    parser.add_argument("--to", type=Path, help="JSON file for the seconds, and what `benchmarks.record` states")
     parser.add_argument("--prepared", action="store_true", help="fill the hosts' environments beforehand")
     options = parser.parse_args()
     if reason := cannot() or cannot_ssh():
@@ -201,7 +201,8 @@ def main():
         table.append(run(options.prepared))
         print(f"run {number}: " + ", ".join(f"{name} {value} s" for name, value in table[-1].items()), flush=True)
         if options.to:
-            options.to.write_text(json.dumps({**details(), "runs": table}, indent=2) + "\n")
+            scale = {"items": ITEMS, "hosts": 3, "runs": number}
+            record.write(options.to, record.Result(scale, {"runs": table}))
     print("| step | " + " | ".join(f"run {i}" for i in range(1, len(table) + 1)) + " |")
     print("|---|" + "---|" * len(table))
     for name in table[0]:
