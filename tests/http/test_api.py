@@ -199,15 +199,10 @@ async def test_bulk_is_an_arrow_stream(client, store):
         await problem(client, 422, field, to="/v1/similar/bulk", json=body)
 
 
-async def test_an_explanation_of_too_many_lines_is_refused(client):
-    from simshard.serve.engine import pipeline as ranking
-
+async def test_an_explanation_of_too_many_lines_is_refused(client, monkeypatch):
+    monkeypatch.setattr("simshard.serve.engine.pipeline.MAX_LINES", 15)
     body = {"positive": ["id 1", "id 2"], "explain": True, "limit": 10}
-    largest, ranking.MAX_LINES = ranking.MAX_LINES, 15
-    try:
-        await problem(client, 422, "explain", json=body)
-    finally:
-        ranking.MAX_LINES = largest
+    await problem(client, 422, "explain", json=body)
 
 
 async def test_the_order_of_seeds_makes_no_other_cache_entry(client):
