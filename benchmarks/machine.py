@@ -154,7 +154,8 @@ class Server:
         port = free_port()
         arguments = ["serve", "--store", str(store), "--port", str(port), *options]
         program = program or Path(sys.executable).with_name("simshard")
-        self.process = subprocess.Popen([program, *arguments], stdout=subprocess.PIPE, text=True)
+        # Not here: Ray's workers would import the simshard of this folder, whatever the program's is.
+        self.process = subprocess.Popen([program, *arguments], cwd=store, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
