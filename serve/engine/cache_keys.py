@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from operator import attrgetter
 
 import xxhash
 
@@ -10,7 +11,7 @@ from simshard.serve.engine.question import Question, Seeds
 
 ANSWER_FORMAT = 3  # part of every key: raise it when the bytes of an answer change
 
-_FIELDS = tuple(each.name for each in fields(Question) if each.compare)
+_values_of = attrgetter(*(each.name for each in fields(Question) if each.compare))
 
 
 def answer_key(snapshot: str, version: str, question: object) -> bytes:
@@ -26,7 +27,7 @@ def question_text(question: Question) -> str:
     seeds = question.seeds
     if len(seeds.rows) == 1 and question == _plain(question):
         return plain_text(seeds.rows[0], question.limit, question.offset, question.with_payload)
-    return " ".join(repr(getattr(question, name)) for name in _FIELDS)
+    return repr(_values_of(question))
 
 
 def _plain(question: Question) -> Question:

@@ -19,6 +19,7 @@ Access = Literal["open", "key", "admin"]
 GRANT = "simshard.grant"  # in a scope, put there by code in this process alone: what the caller may use without a key
 MAX_BODY = 1 << 20
 _LEVELS: tuple[Access, ...] = ("open", "key", "admin")
+_OPEN, _KEY, _ADMIN = range(3)
 _CHANGING = ("PUT", "PATCH", "DELETE")
 _IN_QUERY = "%/?:@!$&'()*+,;=[]"
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
@@ -27,7 +28,7 @@ _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 class GuardedRoute(Route):
     """A route that says who may take it: everybody, who brings the API key, or who brings the admin key.
 
-    names: what parameters of the path must look like; None: anything.
+    names: what parameters of the path must look like to be let in as it says; None: anything.
     """
 
     def __init__(
@@ -39,18 +40,15 @@ class GuardedRoute(Route):
         names: re.Pattern[str] | None = None,
     ) -> None:
         super().__init__(path, endpoint, methods=list(methods))
-        self.access: Access = access
+        self.level = _LEVELS.index(access)
         self._names = names
 
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """As Starlette has it, but for a newline at the end of a path, which its patterns let pass."""
-        if scope["type"] != "http" or scope["path"].endswith("\n"):
-            return Match.NONE, {}
-        match, child = super().matches(scope)
-        given = child.get("path_params", {}).values()
-        if self._names is not None and not all(self._names.fullmatch(each) for each in given):
-            return Match.NONE, {}
-        return match, child
+    def takes(self, scope: Scope) -> bool:
+        """Whether this is the route of a request."""
+        match, child = self.matches(scope)
+        if match is not Match.FULL:
+            return False
+        return self._names is None or all(map(self._names.fullmatch, child["path_params"].values()))
 
 
 class Guard:
@@ -71,7 +69,8 @@ class Guard:
             for method in route.methods or ():
                 self._routes.setdefault(method, []).append(route)
         # Where nothing under a method asks for more than a request brings, no route has to be looked for.
-        self._most = {method: max(map(_level_of, mine)) for method, mine in self._routes.items()}
+        self._most = {method: max(route.level for route in mine) for method, mine in self._routes.items()}
+        self._most |= dict.fromkeys(_CHANGING, _ADMIN)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -93,7 +92,7 @@ class Guard:
             scope = {**scope, "root_path": root}
         path = scope["path"].removeprefix(root)
         bare = root and not path and scope["method"] in ("GET", "HEAD")
-        refused = to_folder(scope, root) if bare else self._refusal(scope)
+        refused = to_folder(scope, root) if bare else self._refusal(scope, path)
         if refused is not None:
             await refused(scope, receive, send)
             return
@@ -105,15 +104,16 @@ class Guard:
             receive = _replay(body, receive)
         await self.app(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> Response | None:
-        """The answer to a request that brings too little; None where it brings enough."""
+    def _refusal(self, scope: Scope, path: str) -> Response | None:
+        """The answer to a request that brings too little, or whose path is none; None where it is to go on."""
         has = self._brings(scope)
-        most = self._most.get(scope["method"], _LEVELS.index("key"))
-        if has >= most and scope["method"] not in _CHANGING:
-            return None
-        if has >= self._needs(scope):
-            return None
-        if has < _LEVELS.index("key"):
+        line = path.endswith("\n")  # which patterns of routes let pass
+        if (has < self._most.get(scope["method"], _KEY) or line) and has < self._needs(scope, line):
+            return self._without(has)
+        return refusal(404, "Not Found", "a path does not end with a newline") if line else None
+
+    def _without(self, has: int) -> Response:
+        if has < _KEY:
             answer = refusal(401, "Unauthorized", "send the API key as `Authorization: Bearer KEY`")
             answer.headers["WWW-Authenticate"] = "Bearer"
             return answer
@@ -126,9 +126,9 @@ class Guard:
         granted: Access | None = scope.get(GRANT)
         if granted is not None:
             return _LEVELS.index(granted)
-        everybody = self._key is None
+        everybody = _KEY if self._key is None else _OPEN
         if everybody and self._admin is None:
-            return _LEVELS.index("key")
+            return _KEY
         headers = dict(scope["headers"])
         given = [headers.get(b"x-api-key", b""), headers.get(b"authorization", b"").removeprefix(b"Bearer ")]
 
@@ -136,18 +136,15 @@ class Guard:
             return key is not None and any([hmac.compare_digest(each, key) for each in given])
 
         if brings(self._admin):
-            return _LEVELS.index("admin")
-        return _LEVELS.index("key" if everybody or brings(self._key) else "open")
+            return _ADMIN
+        return _KEY if brings(self._key) else everybody
 
-    def _needs(self, scope: Scope) -> int:
-        for route in self._routes.get(scope["method"], ()):
-            if route.matches(scope)[0] is Match.FULL:
-                return _level_of(route)
-        return _LEVELS.index("admin" if scope["method"] in _CHANGING else "key")
-
-
-def _level_of(route: GuardedRoute) -> int:
-    return _LEVELS.index(route.access)
+    def _needs(self, scope: Scope, line: bool) -> int:
+        """What the route of a request asks for; line: it has none, as its path ends with a newline."""
+        for route in () if line else self._routes.get(scope["method"], ()):
+            if route.takes(scope):
+                return route.level
+        return _ADMIN if scope["method"] in _CHANGING else _KEY
 
 
 def to_folder(scope: Scope, root: str) -> Response:
