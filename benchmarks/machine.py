@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -188,6 +188,15 @@ class Server:
                 name += "'"
             found[name] = round(found.get(name, 0.0) + private_mb(process), 1)
         return dict(sorted(found.items()))
+
+    def cpu_s(self) -> float:
+        """Seconds of user and system time that all processes of the tree have taken so far."""
+        root = psutil.Process(self.process.pid)
+        total = 0.0
+        for process in [root, *root.children(recursive=True)]:
+            with suppress(psutil.Error):  # gone meanwhile
+                total += sum(process.cpu_times()[:2])
+        return total
 
     def __enter__(self) -> Server:
         return self

@@ -13,7 +13,7 @@ from benchmarks import load, machine, record, reference
 
 Figures = dict[str, Any]
 ITEMS = 8_000
-ROUNDS = 20
+ROUNDS = 12
 SECONDS = 2.0
 
 
@@ -47,7 +47,7 @@ def install(commit: str, folder: Path) -> Path:
 
 
 def versions(folder: Path, commit: str) -> record.Result:
-    """Requests a second and median latency of both, and the median of the ratios of rounds that follow each other."""
+    """Requests a second, latency, and CPU time a request of all processes of a server, Ray's idle work included."""
     old = folder / "before"
     old.mkdir()
     program = install(commit, old)
@@ -69,21 +69,30 @@ def versions(folder: Path, commit: str) -> record.Result:
                 for turn in range(ROUNDS):
                     sides = [("before", before), ("now", now)]
                     for side, server in sides if turn % 2 else reversed(sides):
-                        runs[side].append(machine.wrk(server.url, script, connections, SECONDS))
-                ratios = [
-                    new["requests_per_s"] / old["requests_per_s"]
-                    for old, new in zip(runs["before"], runs["now"], strict=True)
-                ]
+                        begun = server.cpu_s()
+                        run = machine.wrk(server.url, script, connections, SECONDS)
+                        run["cpu_us"] = round((server.cpu_s() - begun) / run["requests"] * 1e6, 1)
+                        runs[side].append(run)
                 figures[f"{name}, {connections} connections"] = {
-                    side: {
-                        "requests_per_s": median(run["requests_per_s"] for run in some),
-                        "p50_ms": median(run["p50_ms"] for run in some),
-                        "failed": sum(run["failed"] for run in some),
-                    }
-                    for side, some in runs.items()
-                } | {"now / before": round(median(ratios), 3), "ratios": [round(ratio, 3) for ratio in sorted(ratios)]}
+                    **{side: _medians(some) for side, some in runs.items()},
+                    **{f"now / before, {what}": _ratio(runs, what) for what in ("requests_per_s", "cpu_us")},
+                }
         figures["private_mb"] = {"before": _ours(before), "now": _ours(now)}
     return record.Result(record.size(store), figures)
+
+
+def _medians(runs: list[dict[str, float]]) -> Figures:
+    return {
+        **{what: round(median(run[what] for run in runs), 3) for what in ("requests_per_s", "p50_ms", "cpu_us")},
+        "failed": sum(run["failed"] for run in runs),
+    }
+
+
+def _ratio(runs: dict[str, list[dict[str, float]]], what: str) -> Figures:
+    """The median of the ratios of runs that follow each other, and where the middle half of them lies."""
+    ratios = sorted(new[what] / old[what] for old, new in zip(runs["before"], runs["now"], strict=True))
+    quarter = len(ratios) // 4
+    return {"median": round(median(ratios), 3), "half": [round(ratios[at], 3) for at in (quarter, -1 - quarter)]}
 
 
 def _ours(server: machine.Server) -> float:
