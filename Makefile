@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCH_INSTALLED := .venv/.bench-installed
-PACKAGES := cli ingest serve shards
+PACKAGES := cli ingest serve shards simshard
 
 .PHONY: demo check test lint web bench lock wheel wheelhouse cluster-test clean
 
