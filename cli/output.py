@@ -125,6 +125,17 @@ def of_sample(step: int) -> str:
     return f" (of one item in {step})" if step > 1 else ""
 
 
+def copied(store: str, name: str | None) -> Store:
+    """A store in a folder that has a snapshot (None: the active one) of the store at a path or a URI."""
+    from simshard.shards.bucket import is_uri
+    from simshard.shards.local_copies import readable
+
+    if not is_uri(store):
+        return Store(store)
+    with BuildProgress() as progress:
+        return readable(store, name, progress)
+
+
 def print_table(columns: list[str], rows: list[list[str]]) -> None:
     """A plain table on stdout; whole cells where stdout is no terminal."""
     console = Console(width=None if sys.stdout.isatty() else 10_000)

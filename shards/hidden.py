@@ -15,7 +15,7 @@ import orjson
 
 from simshard.shards.errors import StoreError, UnknownItem
 from simshard.shards.items import Items
-from simshard.shards.store import Store
+from simshard.shards.snapshot_store import SnapshotStore, Stored
 
 HIDDEN = "hidden.json"
 FORMAT = 1
@@ -28,7 +28,7 @@ class Hidden:
 
     version: int = 0
     items: tuple[tuple[int | str, str], ...] = ()
-    file: tuple[int, int, int] | None = field(default=None, compare=False)
+    file: Stored | None = field(default=None, compare=False)
 
     @cached_property
     def digest(self) -> str:
@@ -51,56 +51,61 @@ class Hidden:
         return orjson.dumps({"format": FORMAT, "version": self.version, "items": items}) + b"\n"
 
 
-def read_hidden(store: Store, known: Hidden | None = None) -> Hidden:
+def read_hidden(store: SnapshotStore, known: Hidden | None = None) -> Hidden:
     """The overlay as it stands; empty where there is none. Raises StoreError for a file that is none.
 
     known: one read before, which is answered without reading again while the file is the same.
     """
-    path = store.root / HIDDEN
+    stored = store.read(HIDDEN, None if known is None else known.file)
+    if stored is None:
+        return known if known is not None and known == Hidden() else Hidden()
+    return known if known is not None and known.file is stored else _parse(store, stored)
+
+
+def _parse(store: SnapshotStore, stored: Stored) -> Hidden:
     try:
-        status = path.stat()
-        file = (status.st_ino, status.st_mtime_ns, status.st_size)
-        if known is not None and known.file == file:
-            return known
-        content = orjson.loads(path.read_bytes())
+        content = orjson.loads(stored.content)
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']!r} is unknown to this version, which reads format {FORMAT}")
         items = tuple((each["id"], each["hidden"]) for each in content["items"])
         if not all(isinstance(id_, int | str) and isinstance(since, str) for id_, since in items):
             raise ValueError("an id in it is neither an integer nor text")
-        return Hidden(int(content["version"]), items, file)
-    except FileNotFoundError:
-        return known if known == Hidden() else Hidden()
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+        return Hidden(int(content["version"]), items, stored)
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{path}: not a list of hidden items ({error}); repair it, or remove it to hide none"
+            f"{store.place}/{HIDDEN}: not a list of hidden items ({error}); repair it, or remove it to hide none"
         ) from error
 
 
-def change_hidden(store: Store, id_: int | str, hide: bool) -> Hidden:
+def change_hidden(store: SnapshotStore, id_: int | str, hide: bool) -> Hidden:
     """Hide an item, or show it again, in every snapshot; the overlay afterwards. Asking twice changes nothing more.
 
     Raises StoreError where the store cannot be written, or more than MAX_HIDDEN items would be hidden.
     """
-    with store.locked():
-        old = read_hidden(store)
+    found: list[Hidden] = []
+
+    def changed(content: bytes | None) -> bytes:
+        old = Hidden() if content is None else _parse(store, Stored(content, None))
+        found[:] = [old]
         if (id_ in old) == hide:
-            return old
+            return old.to_json() if content is None else content
         items = tuple(item for item in old.items if str(item[0]) != str(id_))
         if hide:
             if len(items) >= MAX_HIDDEN:
                 raise StoreError(
-                    f"{store.root}: {MAX_HIDDEN:,} items are hidden, which is the most; build without them"
+                    f"{store.place}: {MAX_HIDDEN:,} items are hidden, which is the most; build without them"
                 )
             items += ((id_, datetime.now(UTC).isoformat(timespec="seconds")),)
-        new = Hidden(old.version + 1, items)
-        store.replace(HIDDEN, new.to_json())
-        return new
+        found[:] = [Hidden(old.version + 1, items)]
+        return found[0].to_json()
+
+    if (id_ in read_hidden(store)) != hide:
+        store.change(HIDDEN, changed)
+        return found[0]
+    return read_hidden(store)
 
 
-def hide_item(store: Store, items: Items, text: int | str, hide: bool) -> tuple[int | str, Hidden]:
+def hide_item(store: SnapshotStore, items: Items, text: int | str, hide: bool) -> tuple[int | str, Hidden]:
     """Hide an item of a snapshot, or show one again that may be gone from it; its id, and the overlay afterwards.
 
     Raises UnknownItem, and StoreError as `change_hidden` does.

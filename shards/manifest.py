@@ -126,14 +126,20 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of the snapshot in `folder`. Raises StoreError or CorruptFile, naming the file."""
     path = folder / MANIFEST
     try:
-        content = orjson.loads(path.read_bytes())
+        return parse_manifest(path.read_bytes(), folder.name, path)
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def parse_manifest(text: bytes, name: str, place: object) -> Manifest:
+    """The manifest of the snapshot of this name; place: where it is, for messages. Raises StoreError or CorruptFile."""
+    try:
+        content = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise CorruptFile(f"{path}: not JSON ({error})") from error
+        raise CorruptFile(f"{place}: not JSON ({error})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else None
-        raise StoreError(f"{path}: format {found!r} is unknown to this version, which reads format {FORMAT}")
+        raise StoreError(f"{place}: format {found!r} is unknown to this version, which reads format {FORMAT}")
     try:
         known = {field.name for field in fields(Manifest)}
         manifest = Manifest(
@@ -146,9 +152,9 @@ def read_manifest(folder: Path) -> Manifest:
         )
         _check(manifest)
     except (KeyError, TypeError, ValueError) as error:
-        raise CorruptFile(f"{path}: not a valid manifest ({error})") from error
-    if manifest.name != folder.name:
-        raise CorruptFile(f"{path}: says that it is snapshot {manifest.name}, not {folder.name}")
+        raise CorruptFile(f"{place}: not a valid manifest ({error})") from error
+    if manifest.name != name:
+        raise CorruptFile(f"{place}: says that it is snapshot {manifest.name}, not {name}")
     return manifest
 
 
@@ -237,12 +243,16 @@ class HashedFile:
         return FileInfo(self.path.name, self._bytes, self._digest.hexdigest())
 
 
+def made_at(name: str) -> datetime:
+    """When a snapshot was begun, by its name; to the second."""
+    return datetime.strptime(name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
 def name_after(now: datetime, latest: str | None) -> str:
     """A name for a snapshot of this time, or of the microsecond after the latest one if the clock was set back.
 
     Names are in the order of time: seconds, microseconds, then a random digit.
     """
     if latest is not None:
-        second = datetime.strptime(latest[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-        now = max(now, second + timedelta(microseconds=int(latest[17:22], 16) + 1))
+        now = max(now, made_at(latest) + timedelta(microseconds=int(latest[17:22], 16) + 1))
     return f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond:05x}{secrets.token_hex(1)[0]}"

@@ -12,25 +12,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import orjson
-
 from simshard.shards.errors import CorruptFile, SimshardError, SnapshotNotFound, StoreError
-from simshard.shards.manifest import MANIFEST, NAME, Manifest, name_after, read_manifest, verify_file
-
-CURRENT = "current.json"
-KEPT_PREVIOUS = 20
-
-
-@dataclass(frozen=True)
-class Pointer:
-    """What `current.json` says: the active snapshot, and those active before it, newest first."""
-
-    active: str | None
-    previous: tuple[str, ...] = ()
+from simshard.shards.manifest import MANIFEST, NAME, FileInfo, Manifest, made_at, name_after, read_manifest, verify_file
+from simshard.shards.snapshot_store import SnapshotStore, Stored
 
 
 class Staging:
@@ -56,11 +43,12 @@ class Staging:
         os.close(self._lock)
 
 
-class Store:
+class Store(SnapshotStore):
     """A store on a local or shared file system. clock: the time, which names of snapshots begin with."""
 
     def __init__(self, root: str | Path, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.root = Path(root)
+        self.place = str(root)
         self._clock = clock
         self.snapshots = self.root / "snapshots"
         self.staging = self.root / "staging"
@@ -98,46 +86,47 @@ class Store:
                 removed.append(folder.name)
         return removed
 
-    def pointer(self) -> Pointer:
-        """The active and previous snapshots; empty where nothing was activated yet. Raises StoreError."""
-        path = self.root / CURRENT
-        try:
-            content = orjson.loads(path.read_bytes())
-            names = [content["active"], *content["previous"]]
-            if not all(isinstance(name, str) and NAME.fullmatch(name) for name in names):
-                raise ValueError("a name in it is not a snapshot's name")
-        except FileNotFoundError:
-            return Pointer(None)
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path}: not a valid pointer ({error}); name a snapshot with `activate`") from error
-        return Pointer(names[0], tuple(names[1:]))
-
     def names(self) -> list[str]:
-        """All published snapshots, oldest first."""
         if not self.snapshots.is_dir():
             return []
         return sorted(entry.name for entry in self.snapshots.iterdir() if NAME.fullmatch(entry.name))
 
-    def resolve(self, name: str | None = None) -> str:
-        """The snapshot's full name, or the active one's for None. Raises SnapshotNotFound, naming what there is."""
-        if name is None:
-            name = self.pointer().active
-            if name is None:
-                raise SnapshotNotFound(f"{self.root}: no active snapshot; build one with `simshard ingest`")
-        if name not in self.names():
-            raise SnapshotNotFound(
-                f"{self.root}: no snapshot {name!r}; `simshard snapshots list` names those there are"
-            )
-        return name
-
     def manifest(self, name: str | None = None) -> Manifest:
-        """The manifest of a snapshot (None: the active one)."""
         return read_manifest(self.snapshots / self.resolve(name))
 
+    def read(self, name: str, known: Stored | None = None) -> Stored | None:
+        path = self.root / name
+        try:
+            with open(path, "rb") as file:
+                status = os.fstat(file.fileno())
+                version = (status.st_ino, status.st_mtime_ns, status.st_size)
+                return known if known is not None and known.version == version else Stored(file.read(), version)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+
+    def change(self, name: str, make: Callable[[bytes | None], bytes]) -> None:
+        with self._locked():
+            stored = self.read(name)
+            content = None if stored is None else stored.content
+            made = make(content)
+            if made != content:
+                self._replace(name, made)
+
+    def read_range(self, name: str, info: FileInfo, start: int, stop: int) -> bytes:
+        path = self.snapshots / name / info.file
+        try:
+            with open(path, "rb", buffering=0) as file:
+                found = os.pread(file.fileno(), stop - start, start)
+        except OSError as error:
+            raise CorruptFile(f"{path}: cannot be read ({error.strerror})") from error
+        if len(found) != stop - start:
+            raise CorruptFile(f"{path}: it ends at byte {start + len(found)}, before byte {stop}")
+        return found
+
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         """The store's own files change by one process at a time. Raises StoreError where there is no store."""
         try:
             lock = os.open(self.root, os.O_RDONLY)
@@ -149,35 +138,8 @@ class Store:
         finally:
             os.close(lock)
 
-    def activate(self, name: str) -> Pointer:
-        """Make a snapshot the active one; the pointer afterwards."""
-        name = self.resolve(name)
-        read_manifest(self.snapshots / name)
-        with self.locked():
-            try:
-                old = self.pointer()
-            except StoreError:
-                old = Pointer(None)  # a damaged pointer is replaced by a good one
-            history = [*([old.active] if old.active else []), *old.previous]
-            return self._point(name, [previous for previous in history if previous != name])
-
-    def rollback(self) -> Pointer:
-        """Make the newest previous snapshot that is still there the active one; the pointer afterwards."""
-        with self.locked():
-            there = set(self.names())
-            previous = [name for name in self.pointer().previous if name in there]
-            if not previous:
-                raise SnapshotNotFound(f"{self.root}: no previous snapshot to roll back to")
-            read_manifest(self.snapshots / previous[0])
-            return self._point(previous[0], previous[1:])
-
-    def _point(self, active: str, previous: list[str]) -> Pointer:
-        pointer = Pointer(active, tuple(previous[:KEPT_PREVIOUS]))
-        self.replace(CURRENT, orjson.dumps({"active": active, "previous": pointer.previous}))
-        return pointer
-
-    def replace(self, name: str, content: bytes) -> None:
-        """Replace a file of the store itself, atomically and for good; the caller holds `locked`."""
+    def _replace(self, name: str, content: bytes) -> None:
+        """Replace a file of the store itself, atomically and for good; the caller holds the lock."""
         temporary = self.root / f".{name}.tmp"
         try:
             with open(temporary, "wb") as file:
@@ -190,7 +152,6 @@ class Store:
             raise StoreError(f"{self.root / name}: cannot be written ({error.strerror})") from error
 
     def verify(self, name: str) -> list[str]:
-        """Check every file of a snapshot against its manifest; one sentence for each fault, none if it is sound."""
         try:
             folder = self.snapshots / self.resolve(name)
             manifest = read_manifest(folder)
@@ -204,37 +165,38 @@ class Store:
                 faults.append(str(error))
         return faults
 
-    def prune(self, keep: int) -> tuple[list[str], list[str]]:
-        """Remove all snapshots but the active one, the `keep` active before it, and those in use.
+    def remove(self, name: str) -> bool:
+        """Remove a snapshot, unless somebody has it open; whether it was removed."""
+        folder = self.snapshots / name
+        try:
+            lock = os.open(folder / MANIFEST, os.O_RDONLY)
+        except FileNotFoundError:
+            lock = os.open(folder, os.O_RDONLY)  # what an interrupted removal left
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            (folder / MANIFEST).unlink(missing_ok=True)
+            force(folder)
+            shutil.rmtree(folder)
+            return True
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(lock)
 
-        Two lists of names: removed, and left because a reader holds them.
-        """
+    def prune(self, keep: int, older_than: timedelta | None = None) -> tuple[list[str], list[str]]:
         self.clean()
-        with self.locked():
+        with self._locked():
             pointer = self.pointer()
             there = self.names()
             kept = {pointer.active, *[name for name in pointer.previous if name in there][:keep]}
-            removed, held = [], []
+            removed: list[str] = []
+            held: list[str] = []
             for name in there:
                 if name in kept:
                     continue
-                folder = self.snapshots / name
-                try:
-                    lock = os.open(folder / MANIFEST, os.O_RDONLY)
-                except FileNotFoundError:
-                    lock = os.open(folder, os.O_RDONLY)  # what an interrupted prune left
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    (folder / MANIFEST).unlink(missing_ok=True)
-                    force(folder)
-                    shutil.rmtree(folder)
-                    removed.append(name)
-                except BlockingIOError:
-                    held.append(name)
-                finally:
-                    os.close(lock)
-            if pointer.active and removed:
-                self._point(pointer.active, [name for name in pointer.previous if name not in removed])
+                young = older_than is not None and self._clock() - made_at(name) < older_than
+                (held if young or not self.remove(name) else removed).append(name)
+        self.forget(removed)
         return removed, held
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from simshard.shards.errors import SimshardError
-from simshard.shards.store import Store
+from simshard.shards.snapshot_store import SnapshotStore
 
 
-def list_snapshots(store: Store, serving: str | None, opened: Sequence[str] = ()) -> dict[str, Any]:
+def list_snapshots(store: SnapshotStore, serving: str | None, opened: Sequence[str] = ()) -> dict[str, Any]:
     """The body of GET /v1/snapshots; `opened`: the snapshots that a server can answer from."""
     pointer = store.pointer()
     rows = []
