@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCH_INSTALLED := .venv/.bench-installed
-PACKAGES := cli ingest serve shards simshard
+# Files and folders, but not the links to folders: a folder's time changes with every __pycache__ in it.
+PACKAGED := cli ingest serve shards examples simshard/*.py simshard/py.typed
 
 .PHONY: demo check test lint web bench lock wheel wheelhouse cluster-test clean
 
@@ -51,12 +52,13 @@ lock: $(INSTALLED)
 	  --no-header --no-emit-index-url --no-emit-find-links --quiet --output-file deploy/requirements.lock pyproject.toml
 
 wheel: $(INSTALLED)
+	rm -rf build/lib
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
 
 # All that `pip install --no-index --find-links wheelhouse simshard` needs, for machines without internet: see cluster.yaml.
 wheelhouse: wheelhouse/.made
 
-wheelhouse/.made: $(INSTALLED) deploy/requirements.lock $(shell git ls-files $(PACKAGES) examples 2>/dev/null)
+wheelhouse/.made: $(INSTALLED) deploy/requirements.lock $(shell git ls-files $(PACKAGED) 2>/dev/null)
 	rm -rf wheelhouse build/lib
 	mkdir -p build
 	$(BIN)/python -m pip download --quiet --require-hashes --only-binary :all: --dest wheelhouse \

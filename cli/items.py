@@ -10,7 +10,7 @@ import typer
 
 from simshard.cli.output import print_json, print_table, reported_errors
 from simshard.cli.queries import JsonOption, LimitOption, StoreOrNone, UrlOption, answer, ask_server, check_source
-from simshard.shards.items import plain_id
+from simshard.shards.plain_values import plain_id
 
 app = typer.Typer(no_args_is_help=True, help="Find items by title, show them, and keep them out of answers.")
 

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from simshard.shards.errors import StoreError
-from simshard.shards.items import Items, plain_id, type_name
+from simshard.shards.items import Items, type_name
+from simshard.shards.plain_values import plain_id
 
 _ORIGINS = 8
 _LONGEST = 200  # characters of a value that is listed

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from simshard.shards.format import ShardReader
 from simshard.shards.query import Hits, Query, at_least, best
-from simshard.shards.strategies import strategy_named
 
 _FEWEST = 2048  # items: below, a row is added up exactly as fast
 _WEIGHTS = (2.0**-60, 2.0**60)  # what float32 holds as well as 1
@@ -39,7 +38,7 @@ def best_sums(parts: Sequence[tuple[ShardReader, Query]], query: Query) -> Hits 
     first, weights, needed = parts[0][0], query.weights, query.offset + query.limit
     total = float(weights.sum()) * first.score_abs_max
     selected = query.selection is None or query.selection.rows is None
-    strategy = strategy_named(query.strategy)
+    strategy = query.strategy
     plain = strategy.is_sum and query.factors is None and selected
     within = _WEIGHTS[0] <= weights.min() and weights.max() <= _WEIGHTS[1] and total < _LARGEST
     if not plain or not within or first.items < _FEWEST or 4 * needed > first.items:

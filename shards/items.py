@@ -11,7 +11,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import orjson
@@ -22,12 +22,10 @@ import xxhash
 from simshard.shards.errors import CorruptFile, InputError
 from simshard.shards.manifest import ITEMS, FileInfo, write_batch
 from simshard.shards.payloads import Payloads, Text, plain_zeros
-
-V = TypeVar("V")
+from simshard.shards.plain_values import SAFE_INTEGER, plain_id
 
 RESERVED = "_index_"
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
-_SAFE_INTEGER = 2**53
 _FEW = 64  # rows that are read faster one by one than by Arrow's take
 _TYPES = (pa.int64(), pa.float64(), pa.string(), pa.list_(pa.string()))
 
@@ -84,7 +82,7 @@ class Items:
         if self.integer:
             self._integers = memoryview(self.ids.to_numpy())
             ends = (self._sorted[0], self._sorted[-1]) if len(self._sorted) else ()
-            self._all_safe = all(abs(end) <= _SAFE_INTEGER for end in ends)
+            self._all_safe = all(abs(end) <= SAFE_INTEGER for end in ends)
         else:
             _, ends, letters = self.ids.buffers()
             self._ends, self._letters = memoryview(ends or b"").cast("i"), memoryview(letters or b"")
@@ -183,7 +181,7 @@ class Items:
         if not self.integer:
             return [orjson.dumps(self._text(row)) for row in rows]
         ids = orjson.dumps([self._integers[row] for row in rows])[1:-1].split(b",") if rows else []
-        return ids if self._all_safe else [b'"%b"' % id_ if abs(int(id_)) > _SAFE_INTEGER else id_ for id_ in ids]
+        return ids if self._all_safe else [b'"%b"' % id_ if abs(int(id_)) > SAFE_INTEGER else id_ for id_ in ids]
 
     def title(self, row: int) -> str | None:
         """The title of a row, if it has one."""
@@ -213,11 +211,6 @@ class Items:
 def type_name(kind: pa.DataType) -> str:
     """An attribute's type for people: string, int64, float64 or list<string>."""
     return "list<string>" if pa.types.is_list(kind) else "float64" if pa.types.is_float64(kind) else str(kind)
-
-
-def plain_id(value: V) -> V | str:
-    """An id or a value for JSON: an integer beyond 2^53, which many readers would round, as text."""
-    return str(value) if isinstance(value, int) and abs(value) > _SAFE_INTEGER else value
 
 
 def _only_chunk(column: pa.ChunkedArray) -> pa.Array:

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simshard.shards.errors import InvalidQuery
-from simshard.shards.strategies import Columns, strategy_named
-from simshard.shards.strategy_names import DEFAULT_STRATEGY, StrategyName
+from simshard.shards.strategies import DEFAULT, Columns, Strategy
 
 Rows = NDArray[np.uint32]
 
@@ -69,7 +68,6 @@ class Query:
     selection: the rows that can be hits; None: all. factors: float64 (N,), what the score of each row is multiplied by
     before hits are ordered, by `truncate` alone; None: 1.
     rounding: float64 added to and taken from every weight x score (see `rounding_for`); 0.0 rounds nothing.
-    strategy: the name alone, which is what travels. Raises InvalidQuery for one that there is not.
     """
 
     rows: Rows
@@ -78,14 +76,11 @@ class Query:
     exclude: Rows
     limit: int
     offset: int = 0
-    strategy: StrategyName = DEFAULT_STRATEGY
+    strategy: Strategy = DEFAULT
     score_threshold: float | None = None
     rounding: float = 0.0
     selection: Selection | None = None
     factors: NDArray[np.float64] | None = None
-
-    def __post_init__(self) -> None:
-        strategy_named(self.strategy)
 
     def of_seeds(self, mask: NDArray[np.bool_]) -> Query:
         """What a shard that owns the seeds where `mask` (S,) is true is asked for its Partial."""
@@ -107,10 +102,10 @@ class Partial:
 
     rows: uint32 (M,) ascending and unique, or None where the columns cover all N rows;
     present: bool (N,) for the latter: which rows have a pair with any seed.
-    columns: float64, (M,) or (N,) each: those of the strategy, which is named.
+    columns: float64, (M,) or (N,) each: those of the strategy.
     """
 
-    strategy: StrategyName
+    strategy: Strategy
     rows: Rows | None
     present: NDArray[np.bool_] | None
     columns: Columns
@@ -163,7 +158,7 @@ def merge(partials: list[Partial]) -> Partial:
 
 
 def _merge_two(a: Partial, b: Partial) -> Partial:
-    kinds = strategy_named(a.strategy).columns
+    kinds = a.strategy.columns
     if a.rows is None and b.rows is None:
         assert a.present is not None and b.present is not None
         columns = tuple(kind.combine(x, y) for kind, x, y in zip(kinds, a.columns, b.columns, strict=True))
@@ -184,14 +179,14 @@ def _merge_two(a: Partial, b: Partial) -> Partial:
     return Partial(a.strategy, None, present, tuple(merged))
 
 
-def gather(strategy: StrategyName, rows: Rows, columns: Columns) -> Partial:
+def gather(strategy: Strategy, rows: Rows, columns: Columns) -> Partial:
     """A sparse Partial of contributions in any order: `rows` (M,) may repeat, equal rows are combined."""
     if not len(rows):
         return Partial(strategy, rows, None, columns)
     order = np.argsort(rows, kind="stable")
     ordered = rows[order]
     first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    kinds = strategy_named(strategy).columns
+    kinds = strategy.columns
     combined = tuple(kind.combine.reduceat(c[order], first) for kind, c in zip(kinds, columns, strict=True))
     return Partial(strategy, ordered[first], None, combined)
 
@@ -208,7 +203,7 @@ def truncate(partial: Partial, query: Query) -> Hits:
         keep = query.admits(partial.rows)
         rows = partial.rows[keep]
         columns = tuple(c[keep] for c in partial.columns)
-    scores = strategy_named(partial.strategy).finish(columns)
+    scores = partial.strategy.finish(columns)
     if query.factors is not None:
         scores = scores * query.factors[rows]
     if query.score_threshold is not None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from simshard.shards.float32_first import best_sums, in_windows
 from simshard.shards.format import MISSING, ShardReader
 from simshard.shards.query import Hits, Partial, Query, Rows, Selection, at_least, gather, merge, truncate
-from simshard.shards.strategies import contribution, strategy_named
+from simshard.shards.strategies import contribution
 
 METHODS = ("search", "partial", "scores", "nearest")  # what a shard can be asked by name
 _SCORES_A_PAGE = 1024
@@ -110,7 +110,7 @@ def partial(reader: ShardReader, query: Query) -> Partial:
     places = None if candidates is None else candidates.astype(np.intp)
     size = reader.items if candidates is None else len(candidates)
     present = np.zeros(size, dtype=np.bool_)
-    strategy = strategy_named(query.strategy)
+    strategy = query.strategy
     columns = tuple(np.full(size, fill) for _, fill in strategy.columns)
     scratch = np.empty(size)
     for i, row in in_windows(reader, query.rows.tolist(), ahead):
@@ -132,7 +132,7 @@ def _partial_sparse(reader: ShardReader, query: Query) -> Partial:
             neighbors, scores = neighbors[kept], scores[kept]
         rows.append(neighbors)
         parts.append(contribution(scores, query.weights[i], query.rounding))
-    columns = strategy_named(query.strategy).spread(parts, query.negative)
+    columns = query.strategy.spread(parts, query.negative)
     return gather(query.strategy, np.concatenate(rows), columns)
 
 

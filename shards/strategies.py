@@ -6,14 +6,14 @@ A new strategy is a class here, an entry in `STRATEGIES` and a name in `strategy
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simshard.shards.errors import InvalidQuery
-from simshard.shards.strategy_names import StrategyName
+from simshard.shards.strategy_names import DEFAULT_STRATEGY, StrategyName
 
 Scores = NDArray[np.float32]
 Values = NDArray[np.float64]
@@ -54,6 +54,12 @@ class Strategy(ABC):
     name: StrategyName
     columns: tuple[Column, ...]
     is_sum = False
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> tuple[Callable[[str], Strategy], tuple[str]]:  # the name alone travels to the actors
+        return strategy_named, (self.name,)
 
     @abstractmethod
     def accumulate(
@@ -187,6 +193,7 @@ class BestScore(Strategy):
 
 
 STRATEGIES: Mapping[str, Strategy] = {each.name: each for each in (SumScores(), BestScore())}
+DEFAULT = STRATEGIES[DEFAULT_STRATEGY]
 
 
 def strategy_named(name: str) -> Strategy:

@@ -6,12 +6,17 @@ import tempfile
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import settings
 
 from tests.support.builder import write_store
 from tests.support.hosts import Hosts, cannot
 from tests.support.server import Server, folders, stop_all
 from tests.support.session_store import MATRICES
 from tests.support.skips import skip_unless_ci
+
+# No test is a measurement: how long an example takes says more of the machine.
+settings.register_profile("simshard", deadline=None)
+settings.load_profile("simshard")
 
 
 def pytest_configure(config):

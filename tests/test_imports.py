@@ -28,6 +28,11 @@ MAY_IMPORT = {
     "simshard": {"serve/client", "cli"},
     "cli": {"shards", "ingest", "serve/schema", "serve/settings", "serve/engine", "serve/launch", "serve/client"},
 }
+# What an editable install, which puts the clone on the path, lets be imported by mistake, as second copies.
+ELSEWHERE = {"shards", "ingest", "serve", "cli", "examples", "tests", "benchmarks"}
+# All of shards that the client brings with it, and what it may bring when it is asked to join a cluster.
+OF_CLIENT = {"shards/errors.py", "shards/plain_values.py"}
+OF_CLIENT_LATER = {"shards/ray_cluster.py", "ray"}
 SERVERS = {"fastapi", "starlette", "ray", "httpx", "typer", "rich", "redis"}
 MUST_NOT_IMPORT = {
     "shards": SERVERS - {"ray"} | {"pydantic", "pickle"},
@@ -63,16 +68,24 @@ def package_of(path):
 def imports(path):
     """Modules that a file imports, wherever in it: paths of files of ours, names of others."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            for alias in node.names:
-                yield from module(f"{node.module}.{alias.name}", node.module)
-        elif isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from module(alias.name)
+        yield from imports_of(node)
+
+
+def imports_of(node):
+    if isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "relative import"
+        for alias in node.names:
+            yield from module(f"{node.module}.{alias.name}", node.module)
+    elif isinstance(node, ast.Import):
+        for alias in node.names:
+            yield from module(alias.name)
 
 
 def module(*names):
+    first = names[0].split(".")[0]
+    assert first not in ELSEWHERE, (
+        f"{names[0]}: import it from simshard"
+    )  # as the clone is on the path, that would work
     if not names[0].startswith("simshard."):
         yield names[-1].split(".")[0] if names[0].split(".")[0] != "simshard" else ""
         return
@@ -167,3 +180,13 @@ def test_the_room_system_alone_starts_servers_hosts_and_browsers():
             assert not starting & set(imports_of_tests(path)), path
             names = {node.arg for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.arg)}
             assert not names & {"cluster", "hosts"}, f"{path} asks for a fixture that starts Ray"
+
+
+def test_the_client_brings_little_with_it():
+    for path in (ROOT / "serve/client").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        later = {node for each in ast.walk(tree) if isinstance(each, ast.FunctionDef) for node in ast.walk(each)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                found = {each for each in imports_of(node) if each.startswith("shards/") or each == "ray"}
+                assert found <= OF_CLIENT | (OF_CLIENT_LATER if node in later else set()), f"{path}: {found}"

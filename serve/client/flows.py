@@ -26,6 +26,7 @@ from simshard.serve.schema.requests import (
     SimilarRequest,
 )
 from simshard.serve.schema.values import Model
+from simshard.shards.plain_values import plain_id
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,7 +61,7 @@ def _texts(model: type[Model], params: Mapping[str, Any]) -> dict[str, str | Non
     """Parameters as they stand in a query string that the model reads; None: one does not."""
     texts = model.text_fields()
     return {
-        name: value if value is None or texts.get(name) else json.dumps(value, default=list)
+        name: value if value is None or texts.get(name) == "" else json.dumps(value, default=list)
         for name, value in params.items()
     }
 
@@ -134,8 +135,6 @@ def similar_many(
     the metadata of the schema, `missing_ids` (JSON), beside the one `snapshot` that all rows are of.
     """
     import pyarrow as pa
-
-    from simshard.shards.items import plain_id
 
     array = _integers(ids) if len(json.dumps(filter)) <= _IN_QUERY else None
     given = array if array is not None else getattr(ids, "to_pylist", getattr(ids, "tolist", lambda: list(ids)))()

@@ -18,7 +18,7 @@ from simshard.serve.engine.table import Table
 from simshard.serve.schema.requests import MAX_BULK, BulkOptions
 from simshard.serve.schema.values import NO_TEXT, is_text
 from simshard.shards.errors import InvalidQuery
-from simshard.shards.items import plain_id
+from simshard.shards.plain_values import plain_id
 from simshard.shards.query import Selection
 from simshard.shards.search import Nearest, join_nearest
 

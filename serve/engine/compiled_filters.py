@@ -15,6 +15,7 @@ from simshard.serve.engine.named_filters import NamedFilters
 from simshard.serve.engine.question import Question
 from simshard.serve.engine.single_flight import SingleFlight
 from simshard.serve.engine.table import Table
+from simshard.shards.errors import InvalidFilter
 from simshard.shards.filters import Groups, Mask, compile_filter, group_rows, order_rows
 from simshard.shards.hidden import Hidden
 from simshard.shards.query import Rows, Selection
@@ -94,8 +95,11 @@ class CompiledFilters:
             return None
         each = []
         for i, (text, factor) in enumerate(boosts):
-            place = f"boost[{i}].filter"
-            selection = await self._get((table.name, "boost", text), self._compile, table, text, place)
+            try:
+                selection = await self._get((table.name, "boost", text), self._compile, table, text)
+            except InvalidFilter as error:  # which others with another place may wait for, too
+                place = f"boost[{i}].filter{error.field}"
+                raise InvalidFilter(place, error.message, error.attributes) from error
             each.append((factor, selection.mask))
 
         def multiply() -> Factors:
@@ -131,8 +135,8 @@ class CompiledFilters:
 
         return await self._flights.run(key, keep)
 
-    def _compile(self, table: Table, text: str, place: str) -> Selection:
-        return Selection(compile_filter(table.items, orjson.loads(text), place))
+    def _compile(self, table: Table, text: str) -> Selection:
+        return Selection(compile_filter(table.items, orjson.loads(text), ""))
 
     def _select(self, table: Table, text: str, hidden: Hidden) -> Selection:
         mask = np.ones(len(table.items), dtype=np.bool_)

@@ -14,7 +14,7 @@ from simshard.serve.engine.compiled_filters import Factors
 from simshard.serve.engine.table import Table
 from simshard.shards.payloads import Text
 from simshard.shards.query import Hits, Query, Rows
-from simshard.shards.strategies import contribution, strategy_named
+from simshard.shards.strategies import contribution
 
 Line = dict[str, Any]
 Columns = dict[bytes, Sequence[Text]]
@@ -51,7 +51,7 @@ def explain(
     values = np.zeros(scores.shape)
     for seed in range(len(ids)):
         values[seed] = contribution(np.nan_to_num(scores[seed]), query.weights[seed], query.rounding)
-    there, values = strategy_named(query.strategy).shares(there, values, query.negative)
+    there, values = query.strategy.shares(there, values, query.negative)
     sums = values.sum(axis=0, where=there)
     lines: list[list[Line]] = []
     for hit in range(len(hits.rows)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,14 +25,14 @@ from simshard.serve.schema.requests import (
 )
 from simshard.serve.schema.values import Id
 from simshard.shards.errors import InvalidQuery, UnknownItem
-from simshard.shards.items import plain_id
+from simshard.shards.plain_values import plain_id
 from simshard.shards.query import Query, Selection, rounding_for
-from simshard.shards.strategy_names import DEFAULT_STRATEGY, StrategyName
+from simshard.shards.strategies import DEFAULT, Strategy, strategy_named
 
 CacheClass = Literal["similar", "recommend"]
 
 _NONE = np.empty(0, dtype=np.int64)
-_CHEAP = ("offset", "strategy", "exclude", "score_threshold", "filter", "with_payload")  # all else takes more
+_IS_CHEAP = {"cheap": True}  # of a field that the best stored beside one row answers as well
 
 
 @dataclass(frozen=True)
@@ -62,32 +62,31 @@ class Question:
     candidates: the rows to put in order; None: all items. fallback: an attribute, and whether larger comes first.
     """
 
-    seeds: Seeds
-    limit: int
-    offset: int = 0
-    strategy: StrategyName = DEFAULT_STRATEGY
-    exclude: tuple[int, ...] = ()
+    seeds: Seeds = field(metadata=_IS_CHEAP)
+    limit: int = field(metadata=_IS_CHEAP)
+    offset: int = field(default=0, metadata=_IS_CHEAP)
+    strategy: Strategy = field(default=DEFAULT, metadata=_IS_CHEAP)
+    exclude: tuple[int, ...] = field(default=(), metadata=_IS_CHEAP)
     candidates: tuple[int, ...] | None = None
-    score_threshold: float | None = None
-    filter: str = ""
+    score_threshold: float | None = field(default=None, metadata=_IS_CHEAP)
+    filter: str = field(default="", metadata=_IS_CHEAP)
     boosts: tuple[tuple[str, float], ...] = ()
     diversity: float = 0.0
     group_by: str | None = None
     group_size: int = 1
     fallback: tuple[str, bool] | None = None
     explain: bool = False
-    with_payload: bool = True
+    with_payload: bool = field(default=True, metadata=_IS_CHEAP)
     timeout_ms: int = field(default=1000, compare=False)
 
     @property
     def kind(self) -> CacheClass:
         """The class that it belongs to for the cache: "similar" is read from the best stored beside one row."""
-        one = self.seeds.negative == (False,) and self.candidates is None
-        return "similar" if one and self == self.only(*_CHEAP) else "recommend"
+        return "similar" if self.seeds.negative == (False,) and self == self.without_costly() else "recommend"
 
-    def only(self, *names: str) -> Question:
-        """The question that has these fields of this one, and else asks for nothing: as all do that leave them out."""
-        return Question(self.seeds, self.limit, **{name: getattr(self, name) for name in names})
+    def without_costly(self) -> Question:
+        """The same with what costs more than the best of one row left out: all fields but those marked as cheap."""
+        return Question(**{name: getattr(self, name) for name in _CHEAP})
 
     def query(self, table: Table, selection: Selection | None, factors: NDArray[np.float64] | None) -> Query:
         """The question as shards understand it. Raises InvalidQuery for weights and boosts that are too large."""
@@ -107,6 +106,9 @@ class Question:
             selection=selection,
             factors=factors,
         )
+
+
+_CHEAP = tuple(each.name for each in fields(Question) if each.metadata.get("cheap"))
 
 
 def row_of(table: Table, id_: int | str) -> int:
@@ -136,7 +138,7 @@ def ask_recommend(table: Table, filters: NamedFilters, request: RecommendRequest
     seeds = _seeds(table, request, request.fallback is None)
     if not request.explain:
         seeds = seeds.in_row_order()  # one cache entry for all orders; an explanation keeps the request's
-    question = Question(seeds, request.limit, strategy=request.strategy)
+    question = Question(seeds, request.limit, strategy=strategy_named(request.strategy))
     return _of_options(question, table, filters, request)
 
 
@@ -147,7 +149,7 @@ def ask_rank(table: Table, filters: NamedFilters, request: RankRequest) -> Quest
     missing = tuple(plain_id(id_) for row, id_ in zip(rows, request.candidates, strict=True) if row is None)
     seeds = replace(seeds, missing=seeds.missing + missing)
     known = tuple(row for row in rows if row is not None)
-    question = Question(seeds, max(len(known), 1), strategy=request.strategy, candidates=known)
+    question = Question(seeds, max(len(known), 1), strategy=strategy_named(request.strategy), candidates=known)
     return _of_scoring(question, filters, request)
 
 

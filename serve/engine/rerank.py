@@ -13,7 +13,6 @@ from simshard.serve.engine.router import SearchResult, pair_scores, search, unio
 from simshard.serve.engine.table import Table
 from simshard.shards.filters import Groups
 from simshard.shards.query import Hits, Query, Rows
-from simshard.shards.strategies import strategy_named
 
 POOL = 10  # candidates of diversity for each hit asked for
 LARGEST_POOL = 1000
@@ -78,7 +77,7 @@ async def search_diverse(
     """
     rows, scores = result.hits.rows, result.hits.scores
     pairs = await pair_scores(table, rows, rows, pool)
-    scale = strategy_named(query.strategy).scale(query.weights[~query.negative])
+    scale = query.strategy.scale(query.weights[~query.negative])
 
     def reorder() -> Hits:
         similarity = pairs.scores.astype(np.float64)

@@ -26,9 +26,9 @@ _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
 
 class GuardedRoute(Route):
-    """A route that says who may take it: everybody, who brings the API key, or who brings the admin key.
+    """A route that says who may take it: everybody, holders of the API key, or holders of the admin key.
 
-    names: what parameters of the path must look like to be let in as it says; None: anything.
+    names: what parameters of the path must look like; others are not of this route. None: anything.
     """
 
     def __init__(
@@ -43,19 +43,21 @@ class GuardedRoute(Route):
         self.level = _LEVELS.index(access)
         self._names = names
 
-    def takes(self, scope: Scope) -> bool:
-        """Whether this is the route of a request."""
-        match, child = self.matches(scope)
-        if match is not Match.FULL:
-            return False
-        return self._names is None or all(map(self._names.fullmatch, child["path_params"].values()))
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """As Starlette has it, where the parameters look like that: for the guard and the router alike."""
+        match, child = super().matches(scope)
+        if self._names is not None and match is not Match.NONE:
+            given = child["path_params"].values()
+            if not all(self._names.fullmatch(str(each)) for each in given):
+                return Match.NONE, {}
+        return match, child
 
 
 class Guard:
     """Lets requests through that bring the key that their route asks for and no more than MAX_BODY bytes.
 
-    routes: those of the application, in order. What none of them answers asks for the API key, and for the admin key
-    where its method is one that changes something. Where no API key is set, everybody has it.
+    routes: those of the application, in order. A request that none of them answers needs the API key, and the admin
+    key where its method is one that changes something. Where no API key is set, everybody has it.
     """
 
     def __init__(
@@ -142,7 +144,7 @@ class Guard:
     def _needs(self, scope: Scope, line: bool) -> int:
         """What the route of a request asks for; line: it has none, as its path ends with a newline."""
         for route in () if line else self._routes.get(scope["method"], ()):
-            if route.takes(scope):
+            if route.matches(scope)[0] is Match.FULL:
                 return route.level
         return _ADMIN if scope["method"] in _CHANGING else _KEY
 

@@ -55,7 +55,7 @@ from simshard.serve.schema.requests import (
 from simshard.serve.schema.values import Model
 from simshard.shards.errors import SimshardError
 from simshard.shards.hidden import hide_item
-from simshard.shards.items import plain_id
+from simshard.shards.plain_values import plain_id
 from simshard.shards.store import Store
 
 ARROW = "application/vnd.apache.arrow.stream"

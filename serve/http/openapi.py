@@ -21,7 +21,7 @@ JSON = "application/json"
 _REF = "#/components/schemas/{model}"
 _PROBLEMS = (400, 401, 404, 409, 413, 422, 503, 504)
 _ABOUT = {"name": "A snapshot's name.", "id": "The item's id as text."}  # what some parameters of paths are
-_IN_PATH = re.compile(r"\{(\w+)(?::path)?\}")
+_IN_PATH = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 
 @dataclass(frozen=True)

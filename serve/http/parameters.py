@@ -25,12 +25,13 @@ def from_query(model: type[M], request: Request, **in_path: str) -> M:
     in_path: fields that the path holds.
     """
     given: dict[str, Any] = dict(in_path)
+    names = [field.alias or name for name, field in model.model_fields.items()]
     if request.scope["query_string"]:
         for name, text in request.query_params.multi_items():
             if name in in_path:
                 raise InvalidQuery(name, f"the {name} stands in the path")
-            if name not in model.model_fields:
-                known = [each for each in model.model_fields if each not in in_path]
+            if name not in names:
+                known = [each for each in names if each not in in_path]
                 raise InvalidQuery(name, f"no such parameter; there are {', '.join(known) or 'none'}")
             if name in given:
                 raise InvalidQuery(name, "given twice")
@@ -65,9 +66,9 @@ async def from_body(model: type[M], request: Request) -> M:
     return parse(model, values)
 
 
-def _decode(text_only: bool | None, text: str) -> Any:
-    """A parameter's value; text_only: as `Model.text_fields` tells, None: JSON."""
-    if text_only or (text_only is False and text[:1] not in ("{", '"')):
+def _decode(beginnings: str | None, text: str) -> Any:
+    """A parameter's value; beginnings: as `Model.text_fields` tells, None: JSON."""
+    if beginnings is not None and text[:1] not in tuple(beginnings):
         return text
     try:
         return orjson.loads(text.lower() if text in ("True", "False") else text)

@@ -88,25 +88,38 @@ class Model(BaseModel):
             raise ValueError(f"exactly one of {known} is needed" + (f", not {len(given)}" if given else ""))
 
     @classmethod
-    def text_fields(cls) -> Mapping[str, bool]:
-        """Fields that stand in a query string as plain text: True; or as text or JSON: False. All others are JSON."""
+    def text_fields(cls) -> Mapping[str, str]:
+        """Parameters that stand in a query string as plain text, unless they begin with one of these letters.
+
+        Those that take nothing but text have none. All others, which are not named, are JSON.
+        """
         return _text_fields(cls)
 
 
+_BEGINNINGS = {"object": '{"', "array": '["'}  # of JSON that may stand in place of text
+
+
 @functools.cache
-def _text_fields(model: type[Model]) -> Mapping[str, bool]:
+def _text_fields(model: type[Model]) -> Mapping[str, str]:
+    schema = model.model_json_schema()
     found = {}
-    for name, field in model.model_json_schema()["properties"].items():
-        kinds = list(_kinds(field))
+    for name, field in schema["properties"].items():
+        kinds = set(_kinds(field, schema.get("$defs", {})))
         if "string" in kinds:
-            found[name] = set(kinds) <= {"string", "null"}
+            found[name] = "".join(sorted(set("".join(_BEGINNINGS.get(kind, "") for kind in kinds))))
     return found
 
 
-def _kinds(schema: Mapping[str, Any]) -> Iterator[str]:
-    """The types of JSON that a schema allows; "object" for one of a name."""
+def _kinds(schema: Mapping[str, Any], named: Mapping[str, Any]) -> Iterator[str]:
+    """The types of JSON that a schema allows; named: what its references stand for."""
+    if "$ref" in schema:
+        yield from _kinds(named[schema["$ref"].rpartition("/")[2]], named)
+        return
     choices = schema.get("anyOf", schema.get("oneOf"))
-    if choices is None:
-        yield schema.get("type", "object")
     for choice in choices or ():
-        yield from _kinds(choice)
+        yield from _kinds(choice, named)
+    values = schema.get("enum", [schema["const"]] if "const" in schema else [])
+    if "type" in schema:
+        yield schema["type"]
+    elif any(isinstance(value, str) for value in values):
+        yield "string"

@@ -250,5 +250,6 @@ def test_importing_it_brings_neither_ray_nor_the_server():
         "simshard.serve.schema.values",
         "simshard.shards",
         "simshard.shards.errors",
+        "simshard.shards.plain_values",
         "simshard.shards.strategy_names",
     }

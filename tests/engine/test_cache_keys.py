@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from simshard.serve.engine.cache_keys import answer_key, plain_text, question_text
 from simshard.serve.engine.question import Question, Seeds
+from simshard.shards.strategies import strategy_named
 
 PLAIN = Question(Seeds((3,), (1.0,), (False,)), 10)
 OTHER = {
     "seeds": Seeds((4,), (1.0,), (False,)),
     "limit": 11,
     "offset": 1,
-    "strategy": "best_score",
+    "strategy": strategy_named("best_score"),
     "exclude": (1,),
     "candidates": (1, 2),
     "score_threshold": 0.5,

@@ -1,5 +1,7 @@
 """Filters by name, and filters compiled once."""
 
+import orjson
+
 from simshard.serve.engine.batch import answer_batch
 from simshard.serve.engine.cache import Lru
 from simshard.serve.schema.requests import RecommendRequest
@@ -54,3 +56,11 @@ async def test_a_filter_is_compiled_once_for_all_who_ask_at_once(worlds, monkeyp
     recommend_in_loop = service.recommend(parse(RecommendRequest, {"positive": [1], "filter": text}))
     await service.answer(recommend_in_loop)
     assert service.filters._kept.bytes > 10_000  # the text that names it counts
+
+
+async def test_who_waits_for_the_same_filter_is_told_the_place_in_the_own_request(worlds):
+    service = make_service(worlds["dense", 1].services[False, False].table)
+    good, bad = ({"filter": {"must": [{"key": key, "is_null": False}]}, "factor": 2} for key in ("year", "nothing"))
+    requests = [{"positive": [1], "boost": boosts} for boosts in ([bad], [good, bad], [good, good, bad])]
+    told = [orjson.loads(body)["field"] for body in await answer_batch(service, requests)]
+    assert told == [f"boost[{place}].filter.must[0].key" for place in range(3)]

@@ -1,5 +1,6 @@
 """A new parameter, of a path or of a query string, is described and read without a word more."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import pytest
@@ -25,6 +26,13 @@ from simshard.serve.schema.values import Model, Text
 from simshard.shards.errors import InvalidQuery
 
 
+class Mode(StrEnum):
+    """Text that looks like something else."""
+
+    YES = "true"
+    ONE = "1"
+
+
 class Trial(Model):
     """The parameters of an operation that there is not."""
 
@@ -33,6 +41,9 @@ class Trial(Model):
     count: int = 1
     either: Text | Fallback | None = None
     tags: list[Text] = []  # noqa: RUF012 - pydantic copies what is the default
+    mode: Mode | None = None
+    words: list[Text] | Text = ""
+    other: Annotated[Text, Field(alias="as")] = ""
 
 
 async def answer(_):
@@ -51,7 +62,7 @@ def test_a_new_parameter_of_a_path_is_described():
         {"name": "room", "in": "path", "required": True, "schema": {"type": "string"}},
         {"name": "shelf", "in": "path", "required": True, "schema": {"type": "string"}, "description": "A shelf."},
     ]
-    assert [each["name"] for each in found[2:]] == ["label", "count", "either", "tags"]
+    assert [each["name"] for each in found[2:]] == ["label", "count", "either", "tags", "mode", "words", "as"]
 
 
 @pytest.mark.parametrize("text", ["123", "true", "null", '"x"', "[1]", "a b", "nan"])
@@ -59,6 +70,16 @@ def test_text_is_read_as_text_whatever_it_looks_like(text):
     found = from_query(Trial, request(label=text), shelf=text)
     assert (found.label, found.shelf) == (text, text)
     assert _texts(Trial, {"label": text, "shelf": text}) == {"label": text, "shelf": text}
+
+
+def test_names_of_text_lists_or_text_and_other_names():
+    assert from_query(Trial, request(mode="true"), shelf="x").mode is Mode.YES
+    assert from_query(Trial, request(mode="1"), shelf="x").mode is Mode.ONE
+    assert from_query(Trial, request(words='["a","b"]'), shelf="x").words == ["a", "b"]
+    assert from_query(Trial, request(words="a,b"), shelf="x").words == "a,b"
+    assert from_query(Trial, request(**{"as": "1"}), shelf="x").other == "1"
+    with pytest.raises(InvalidQuery, match=r"other: no such parameter; there are label, .*, as$"):
+        from_query(Trial, request(other="1"), shelf="x")
 
 
 def test_all_else_is_json():
@@ -74,10 +95,9 @@ def test_all_else_is_json():
 
 def test_the_models_that_there_are_take_text_where_they_say():
     texts = SimilarRequest.text_fields()
-    assert {name for name, only in texts.items() if only} == {"id", "group_by", "snapshot"}
-    assert {name for name, only in texts.items() if not only} == {"filter"}
-    assert dict(FindRequest.text_fields()) == {"q": True}
-    assert dict(BulkOptions.text_fields()) == {"filter": False, "snapshot": True}
+    assert texts == {"id": "", "group_by": "", "snapshot": "", "filter": '"{'}
+    assert FindRequest.text_fields() == {"q": ""}
+    assert BulkOptions.text_fields() == {"filter": '"{', "snapshot": ""}
 
 
 @pytest.mark.parametrize(

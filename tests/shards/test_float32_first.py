@@ -12,6 +12,7 @@ from simshard.shards.format import ShardReader
 from simshard.shards.query import Query, Selection, merge, rounding_for, truncate
 from simshard.shards.search import partial, search_whole
 from simshard.shards.store import Snapshot
+from simshard.shards.strategies import strategy_named
 from tests.support.builder import random_matrix, write_store
 
 ITEMS = 300
@@ -119,7 +120,7 @@ def test_ordinary_questions_are_answered_so_and_others_are_not(worlds, monkeypat
 
     usual = ask()
     assert usual is None if name == "tiny" else len(usual.rows) == 10
-    assert ask(strategy="best_score") is None
+    assert ask(strategy=strategy_named("best_score")) is None
     assert ask(factors=np.ones(ITEMS)) is None
     assert ask(limit=ITEMS) is None
     assert ask(selection=Selection(np.arange(ITEMS) < 20)) is None

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from simshard.shards.errors import InvalidQuery
 from simshard.shards.query import Partial, Query, best, gather, merge, rounding_for, truncate
+from simshard.shards.strategies import strategy_named
 
 WEIGHTS = st.floats(1e-6, 1e6)
 SCORES = st.floats(-4, 4, width=32)
@@ -89,9 +90,9 @@ def partials(draw, strategy, size=12):
     ]
     if kind == "dense":
         columns = tuple(np.where(present, column, fill) for column in values)
-        return Partial(strategy, None, present, columns)
+        return Partial(strategy_named(strategy), None, present, columns)
     rows = np.flatnonzero(present).astype(np.uint32)
-    return gather(strategy, rows, tuple(column[rows] for column in values))
+    return gather(strategy_named(strategy), rows, tuple(column[rows] for column in values))
 
 
 def spread(partial, size=12):
@@ -99,7 +100,7 @@ def spread(partial, size=12):
         return partial.present.tolist(), [column.tolist() for column in partial.columns]
     present = np.zeros(size, bool)
     present[partial.rows] = True
-    fill = 0.0 if partial.strategy == "sum_scores" else -math.inf
+    fill = 0.0 if partial.strategy.name == "sum_scores" else -math.inf
     columns = [np.full(size, fill) for _ in partial.columns]
     for full, column in zip(columns, partial.columns, strict=True):
         full[partial.rows] = column
@@ -125,7 +126,9 @@ def test_truncate_takes_out_excludes_and_fills_up_to_the_limit():
         limit=2,
         offset=1,
     )
-    partial = Partial("sum_scores", None, np.array([1, 1, 1, 1, 1], bool), (np.array([9.0, 1.0, 3.0, 8.0, 3.0]),))
+    partial = Partial(
+        strategy_named("sum_scores"), None, np.array([1, 1, 1, 1, 1], bool), (np.array([9.0, 1.0, 3.0, 8.0, 3.0]),)
+    )
     found = truncate(partial, query)
     assert found.rows.tolist() == [4, 1]
     assert found.scores.tolist() == [3.0, 1.0]
