@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -53,7 +52,6 @@ def compute(
     from simshard.ingest.build_catalogue import compute as build
     from simshard.ingest.features import parse_feature, read_features
     from simshard.shards.errors import InputError
-    from simshard.shards.store import Store
 
     if score_threshold is not None and not abs(score_threshold) < float("inf"):
         raise typer.BadParameter("a number is needed", param_hint="--score-threshold")
@@ -82,7 +80,7 @@ def compute(
         if address is not None:  # tasks have working folders of their own
             items = os.path.abspath(items)
         run_build(
-            Store(Path(store).absolute()),
+            store,
             lambda opened, progress: build(items, opened, options, progress),
             address,
             json,

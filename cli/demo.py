@@ -23,7 +23,7 @@ def demo(
 
     store = Store(folder.resolve())
     with reported_errors(), resources.as_file(resources.files("simshard.examples") / "anime.json") as path:
-        run_build(store, lambda opened, progress: compute(str(path), opened, ComputeOptions(), progress))
+        run_build(str(store.root), lambda opened, progress: compute(str(path), opened, ComputeOptions(), progress))
         store.prune(keep=1)
     url = f"http://127.0.0.1:{port}"
     hint = (

@@ -14,7 +14,7 @@ import typer
 from numpy.typing import NDArray
 
 from simshard.cli.ingest import StoreOption
-from simshard.cli.output import BuildProgress, print_json, reported_errors, show_size
+from simshard.cli.output import BuildProgress, copied, print_json, reported_errors, show_size
 
 if TYPE_CHECKING:
     from simshard.shards.export_files import Exported
@@ -41,11 +41,12 @@ def export(
     """Write the pairs of a snapshot for other systems, all or the best of every item."""
     from simshard.shards.export_files import export as write
     from simshard.shards.items import Items
-    from simshard.shards.store import Snapshot, Store
+    from simshard.shards.store import Snapshot
 
     started = time.monotonic()
+    with reported_errors():
+        held = Snapshot(copied(store, snapshot), snapshot)
     with reported_errors(), BuildProgress() as progress:
-        held = Snapshot(Store(store), snapshot)
         exported = write(held, to, progress, top, items_to)
         items = Items(held.folder)
     held.close()

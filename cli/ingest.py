@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -13,7 +12,12 @@ import typer
 from simshard.cli.output import reported_errors, run_build, size_option
 from simshard.ingest.pair_formats import FORMATS
 
-StoreOption = Annotated[str, typer.Option("--store", envvar="SIMSHARD_STORE", help="Folder of the store.")]
+StoreOption = Annotated[
+    str,
+    typer.Option(
+        "--store", envvar="SIMSHARD_STORE", help="The store: a folder, or s3://, gs:// or az://BUCKET/FOLDER."
+    ),
+]
 
 
 def _known(format_: str | None) -> str | None:
@@ -58,7 +62,6 @@ def ingest(
     """Build a snapshot from pair files: JSON arrays of objects or triples, NDJSON, Parquet."""
     from simshard.ingest.build_pairs import IngestOptions
     from simshard.ingest.build_pairs import ingest as build
-    from simshard.shards.store import Store
 
     names = tuple(name.strip() for name in fields.split(",")) if fields else None
     if names is not None and (len(names) != 3 or not all(names)):
@@ -92,7 +95,7 @@ def ingest(
         options = replace(options, items=os.path.abspath(items) if items else None)
     with reported_errors():
         run_build(
-            Store(Path(store).absolute()),
+            store,
             lambda opened, progress: build(pairs, opened, options, progress),
             address,
             json,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from simshard.cli.output import print_json, print_table, reported_errors
+from simshard.cli.output import copied, print_json, print_table, reported_errors
 from simshard.cli.queries import JsonOption, LimitOption, StoreOrNone, UrlOption, answer, ask_server, check_source
 from simshard.shards.plain_values import plain_id
 
@@ -114,9 +114,9 @@ def _hide_by_server(id_: str, url: str, hide: bool) -> Any:
 def _hide_in_store(id_: str, path: str, hide: bool) -> dict[str, Any]:
     from simshard.shards.hidden import hide_item
     from simshard.shards.items import Items
-    from simshard.shards.store import Snapshot, Store
+    from simshard.shards.local_copies import open_store
+    from simshard.shards.store import Snapshot
 
     with reported_errors():
-        store = Store(path)
-        found, hidden = hide_item(store, Items(Snapshot(store).folder), id_, hide)
+        found, hidden = hide_item(open_store(path), Items(Snapshot(copied(path, None)).folder), id_, hide)
     return {"id": plain_id(found), "hidden": hide, "version": hidden.version}

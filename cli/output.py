@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
+from simshard.shards.bucket_store import BucketStore
 from simshard.shards.errors import SimshardError
 from simshard.shards.manifest import Manifest
 from simshard.shards.statistics import sample_scores
@@ -73,7 +76,7 @@ def print_json(body: Any) -> None:
 
 
 def run_build(
-    store: Store,
+    store: str,
     build: Callable[[Store, BuildProgress], Manifest],
     address: str | None = None,
     json: bool = False,
@@ -82,17 +85,58 @@ def run_build(
 ) -> None:
     """Run a build with its progress, on the Ray cluster at `address` if there is one; print what it made.
 
+    store: a path or a URI; what is built for a URI lies in a folder of this machine until it is copied there.
     inputs: files that the build reads, which a cluster's nodes must all see.
     """
+    from simshard.shards.bucket import is_uri
+
     started = time.monotonic()
     if address is not None:
         from simshard.shards.ray_cluster import join
         from simshard.shards.ray_nodes import check_build
 
+        if is_uri(store):
+            raise SimshardError(
+                f"{store}: tasks of a cluster write into a folder that all nodes share; build there, and copy the "
+                "snapshot with `simshard snapshots copy`"
+            )
         join(address)
-        check_build(store.root, [path for path in inputs if path != "-"])
+        check_build(Path(store).absolute(), [path for path in inputs if path != "-"])
+    if is_uri(store):
+        with _staged_for(store) as (staged, remote):
+            manifest = _build_and_send(staged, remote, build, activated)
+            _print_built(staged, manifest, started, json, activated)
+        return
+    opened = Store(Path(store).absolute())
     with BuildProgress() as progress:
-        manifest = build(store, progress)
+        manifest = build(opened, progress)
+    _print_built(opened, manifest, started, json, activated)
+
+
+@contextmanager
+def _staged_for(uri: str) -> Iterator[tuple[Store, BucketStore]]:
+    """A store in a temporary folder whose snapshots have names after those in the bucket, and the bucket's store."""
+    remote = BucketStore(uri)
+    remote.check_ours()
+    names = remote.names()
+    with tempfile.TemporaryDirectory(prefix="simshard-") as folder:
+        yield Store(folder, latest=max(names, default=None)), remote
+
+
+def _build_and_send(
+    staged: Store, remote: BucketStore, build: Callable[[Store, BuildProgress], Manifest], activated: bool
+) -> Manifest:
+    from simshard.shards.copies import send
+
+    with BuildProgress() as progress:
+        manifest = build(staged, progress)
+        send(staged, manifest.name, remote, progress)
+    if activated:
+        remote.activate(manifest.name)
+    return manifest
+
+
+def _print_built(store: Store, manifest: Manifest, started: float, json: bool, activated: bool) -> None:
     if json:
         print_json(manifest.to_json().rstrip())
     else:

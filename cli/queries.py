@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from simshard.cli.output import print_json, print_table, reported_errors
+from simshard.cli.output import copied, print_json, print_table, reported_errors
 from simshard.shards.strategy_names import DEFAULT_STRATEGY, StrategyName
 
 StoreOrNone = Annotated[
@@ -227,12 +227,13 @@ async def _ask_store(path: str, ask: Callable[[Any], Any], snapshot: str | None)
     from simshard.serve.engine.table import local_table
     from simshard.shards.errors import SimshardError
     from simshard.shards.hidden import read_hidden
-    from simshard.shards.store import Snapshot, Store
+    from simshard.shards.store import Snapshot
 
+    store = copied(path, snapshot)
     with ThreadPoolExecutor(2) as pool:
         service = Service(Cache(Lru(0), None), pool)
-        service.hide(read_hidden(Store(path)))
-        service.serve(local_table(Snapshot(Store(path), snapshot), pool))
+        service.hide(read_hidden(store))
+        service.serve(local_table(Snapshot(store, snapshot), pool))
         try:
             body: bytes = (await service.answer(ask(service))).body
         except SimshardError as error:

@@ -44,12 +44,21 @@ class Staging:
 
 
 class Store(SnapshotStore):
-    """A store on a local or shared file system. clock: the time, which names of snapshots begin with."""
+    """A store on a local or shared file system.
 
-    def __init__(self, root: str | Path, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    clock: the time, which names of snapshots begin with; latest: a name that those of new ones come after.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        latest: str | None = None,
+    ) -> None:
         self.root = Path(root)
         self.place = str(root)
         self._clock = clock
+        self._latest = latest or ""
         self.snapshots = self.root / "snapshots"
         self.staging = self.root / "staging"
 
@@ -64,7 +73,7 @@ class Store(SnapshotStore):
         self.clean()
         lock = None
         while lock is None:
-            name = name_after(self._clock(), max(self.names(), default=None))
+            name = name_after(self._clock(), max([self._latest, *self.names()]) or None)
             folder = self.staging / name
             with suppress(FileExistsError):
                 folder.mkdir()
