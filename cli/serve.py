@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from simshard.cli.ingest import StoreOption
-from simshard.cli.output import fail, size_option
+from simshard.cli.output import BuildProgress, fail, size_option
+from simshard.shards.bucket import is_uri
 
 if TYPE_CHECKING:
     from simshard.serve.settings import Settings
@@ -47,6 +48,17 @@ def serve(
     transport: Annotated[
         Literal["auto", "actor"], typer.Option(help="actor: ask shard actors even where local reads would do.")
     ] = "auto",
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SIMSHARD_CACHE_DIR",
+            help="Where copies of a bucket's snapshots are kept (default: ~/.cache/simshard).",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    cache_size: Annotated[
+        str | None, typer.Option(help="Most bytes of these copies (default: what the disk has).", metavar="SIZE")
+    ] = None,
     replicas: Annotated[int, typer.Option(min=1, max=256, help="Ingress replicas.")] = 1,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of a replica that read rows.")] = 4,
     keep_open: Annotated[
@@ -76,7 +88,9 @@ def serve(
     from simshard.serve.settings import InvalidSetting, check_bind, read_settings, settings_from
 
     flags = {
-        "store": str(Path(store).resolve()),
+        "store": store if is_uri(store) else str(Path(store).resolve()),
+        "cache_dir": None if cache_dir is None else str(cache_dir.absolute()),
+        "cache_size": None if cache_size is None else size_option(cache_size),
         "name": name,
         "redis": redis,
         "redis_classes": [part for part in redis_classes.split(",") if part],
@@ -132,7 +146,11 @@ def run_server(settings: Settings, where: Where, hint: str = "") -> None:
     from simshard.shards.store import Store
 
     try:
-        store = Store(settings.store)
+        copies = settings.location.copies()
+        if copies is not None:
+            with BuildProgress() as progress:
+                copies.follow(progress)
+        store = Store(settings.location.folder)
         manifest = store.manifest()  # a store with nothing to serve is told before anything starts
         if settings.image is not None:
             check_image(Items(store.snapshots / manifest.name), settings.image)
@@ -257,7 +275,7 @@ class _Run:
         from simshard.serve.launch.ray_start import JoinedCluster, OwnCluster
         from simshard.shards.store import Store
 
-        where, store = self.where, Store(self.settings.store)
+        where, store = self.where, Store(self.settings.location.folder)
         if where.address is not None:
             key = self.settings.api_key
             joined = JoinedCluster(where.address, store, where.host, where.port, key, where.trusted)

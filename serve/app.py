@@ -45,7 +45,7 @@ class Ingress:
         if not api_key:
             await asyncio.to_thread(_check_private)
         self._settings = settings
-        self._store = Store(settings.store)
+        self._store = Store(settings.location.folder)
         pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="rows")
         redis = RedisCache(settings.redis, settings.redis_ttl) if settings.redis else None
         self._cache = Cache(Lru(settings.cache_bytes), redis)
@@ -73,7 +73,7 @@ class Ingress:
         self._first = asyncio.Event()
         self._http = build_api(
             self._service,
-            self._store,
+            settings.location.copies() or self._store,
             api_key,
             self._health,
             settings.admin_key or os.environ.get(ADMIN_KEY_VARIABLE),
@@ -105,7 +105,7 @@ class Ingress:
                     supervisor = await asyncio.to_thread(
                         get_supervisor,
                         self._settings.name,
-                        self._settings.store,
+                        self._settings.location,
                         self._settings.keep_open,
                         self._filters,
                     )

@@ -16,6 +16,7 @@ from simshard.serve.schema.keys import API_KEY_VARIABLE, is_loopback
 from simshard.serve.schema.validation import expand, fault_of, parse
 from simshard.serve.schema.values import FILTER_NAME
 from simshard.shards.errors import InvalidQuery, SimshardError
+from simshard.shards.local_copies import Location
 
 TransportChoice = Literal["auto", "actor"]
 CACHE_CLASSES = ("similar", "recommend")
@@ -27,7 +28,9 @@ class InvalidSetting(SimshardError):
 
 @dataclass(frozen=True)
 class Settings:
-    """store: path as seen from the cluster's nodes; redis: URL or None; cache_bytes: of each replica's own cache.
+    """store: path as seen from the cluster's nodes, or a URI; redis: URL or None; cache_bytes: of each replica's cache.
+
+    cache_dir, cache_size: where copies of a URI's snapshots lie, and the most bytes that they take; None: see Location.
 
     filters: named ones, as JSON; one may name those before it. default_filter: the name of the one that every answer
     passes. keep_open: how long a snapshot can still be asked for after another took its place. image: the text
@@ -53,6 +56,8 @@ class Settings:
     keep_open: float = 60.0
     shard_timeout: float = 2.0
     image: str | None = None
+    cache_dir: str | None = None
+    cache_size: int | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", self.name):
@@ -70,6 +75,11 @@ class Settings:
             raise InvalidSetting(f"default_filter {self.default_filter!r}: not one of filters ({', '.join(named)})")
         if self.redis is not None and not re.match(r"(redis|rediss|unix)://", self.redis):
             raise InvalidSetting("redis: a URL that begins with redis://, rediss:// or unix://, or embedded, or off")
+
+    @property
+    def location(self) -> Location:
+        """Where the store is."""
+        return Location(self.store.rstrip("/") or "/", self.cache_dir, self.cache_size)
 
     def named_filters(self) -> dict[str, Any]:
         """The named filters as plain JSON for `compile_filter`. Raises InvalidSetting."""

@@ -10,8 +10,11 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+
+import orjson
 
 from simshard.shards.bucket import is_uri
 from simshard.shards.bucket_store import BucketStore
@@ -53,25 +56,38 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "simshard"
 
 
-def folder_of(store: str, cache: str | Path | None = None) -> str:
-    """The folder that queries of a store read: its own, or that of the copies of a URI."""
-    if not is_uri(store):
-        return store
-    digest = hashlib.blake2b(store.rstrip("/").encode(), digest_size=8).hexdigest()
-    return str(Path(cache or cache_folder()).absolute() / digest)
+@dataclass(frozen=True)
+class Location:
+    """Where a store is: a path, or a URI, whose snapshots lie in `cache_dir` in up to `cache_size` bytes.
+
+    cache_dir: None: `cache_folder`; cache_size: None: as many as the disk has.
+    """
+
+    store: str
+    cache_dir: str | None = None
+    cache_size: int | None = None
+
+    @property
+    def folder(self) -> str:
+        """The folder that queries read: the store's own, or that of its copies."""
+        if not is_uri(self.store):
+            return self.store
+        digest = hashlib.blake2b(self.store.rstrip("/").encode(), digest_size=8).hexdigest()
+        return str(Path(self.cache_dir or cache_folder()).absolute() / digest)
+
+    def copies(self) -> LocalCopies | None:
+        """The copies of a URI; None for a path. Raises StoreError."""
+        return LocalCopies(self) if is_uri(self.store) else None
 
 
 class LocalCopies(SnapshotStore):
-    """The store at a URI: read from its copies here, changed in the bucket, and then here.
+    """The store at a URI: read from its copies here, changed in the bucket, and then here."""
 
-    limit: bytes that the copies of this store may take; None: what the disk has.
-    """
-
-    def __init__(self, uri: str, cache: str | Path | None = None, limit: int | None = None) -> None:
-        self.remote = BucketStore(uri)
+    def __init__(self, location: Location) -> None:
+        self.remote = BucketStore(location.store)
         self.place = self.remote.place
-        self.local = Store(folder_of(uri, cache))
-        self._limit = limit
+        self.local = Store(location.folder)
+        self._limit = location.cache_size
         self._known: dict[str, Stored | None] = {}
 
     def read(self, name: str, known: Stored | None = None) -> Stored | None:
@@ -125,8 +141,15 @@ class LocalCopies(SnapshotStore):
             self._known[name] = stored
 
     def _write(self, name: str, content: bytes) -> None:
+        """Keep a small file here, too, unless another process has brought a newer list of hidden items meanwhile."""
+
+        def newer(old: bytes | None) -> bytes:
+            if name != HIDDEN or old is None:
+                return content
+            return max(content, old, key=lambda each: int(orjson.loads(each).get("version", 0)))
+
         self.local.root.mkdir(parents=True, exist_ok=True)
-        self.local.change(name, lambda _: content)
+        self.local.change(name, newer)
 
     def _make_room(self, manifest: Manifest) -> None:
         """Drop copies that were used least recently, but for those that somebody has open. Raises StoreError."""
@@ -156,6 +179,7 @@ class Follower:
     """A thread that follows a bucket; `problem` is why it does not just now, None while it does."""
 
     def __init__(self, copies: LocalCopies) -> None:
+        self.place = copies.place
         self._copies = copies
         self.problem: str | None = None
         self._ended = threading.Event()
@@ -182,7 +206,7 @@ def readable(store: str, name: str | None, progress: Progress | None = None) -> 
     """A store in a folder that has a snapshot (None: the active one) of the store at a path or a URI."""
     if not is_uri(store):
         return Store(store)
-    copies = LocalCopies(store)
+    copies = LocalCopies(Location(store))
     if name is None:
         copies.follow(progress or Quiet())
     else:

@@ -18,6 +18,7 @@ from simshard.shards.actor import Held
 from simshard.shards.errors import SimshardError
 from simshard.shards.filters import check_filters
 from simshard.shards.items import Items
+from simshard.shards.local_copies import Follower
 from simshard.shards.manifest import verify_file
 from simshard.shards.store import Store
 
@@ -53,7 +54,10 @@ class _Failed(NamedTuple):
 
 
 class Rounds:
-    """The state of one store, and the rounds that change it."""
+    """The state of one store, and the rounds that change it.
+
+    store: the folder that is read; copies: what keeps it as the bucket is whose copies it holds.
+    """
 
     def __init__(
         self,
@@ -62,8 +66,10 @@ class Rounds:
         filters: Mapping[str, Any],
         actors: SlotActors,
         clock: Callable[[], float] = time.monotonic,
+        copies: Follower | None = None,
     ) -> None:
-        self.state = State(store)
+        self.state = State(copies.place if copies else store)
+        self._copies = copies
         self._filters = filters
         self._keep_open = keep_open + _GRACE
         self._store = Store(store)
@@ -79,7 +85,9 @@ class Rounds:
         return _OPENING_PERIOD if self.state.snapshot is None or self._slots.opening else _PERIOD
 
     def end(self) -> None:
-        """End the shard actors."""
+        """End the shard actors, and follow no more."""
+        if self._copies is not None:
+            self._copies.close()
         self._slots.end()
 
     def fail(self, problem: str) -> None:
@@ -94,6 +102,8 @@ class Rounds:
             wanted = self._store.resolve()
         except SimshardError as error:
             problem = str(error)
+        if self._copies is not None and self._copies.problem is not None:
+            problem = self._copies.problem
         opens = {current: len(self.state.held)} if current else {}
         if wanted is None or wanted == current:
             self._failed = self._checked = None

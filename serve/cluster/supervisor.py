@@ -16,6 +16,7 @@ import ray
 
 from simshard.serve.cluster.rounds import Rounds, State
 from simshard.serve.cluster.slots import NAMESPACE, SlotActors
+from simshard.shards.local_copies import Follower, Location
 
 Log = logging.getLogger("simshard.supervisor")
 
@@ -28,7 +29,7 @@ def supervisor_name(app: str) -> str:
     return f"{app}-supervisor"
 
 
-def get_supervisor(app: str, store: str, keep_open: float, filters: Mapping[str, Any]) -> Any:
+def get_supervisor(app: str, location: Location, keep_open: float, filters: Mapping[str, Any]) -> Any:
     """The application's supervisor, started if there is none. Blocks; keep it off an event loop.
 
     keep_open: seconds that a snapshot stays open after another took its place; filters: named ones that a snapshot has
@@ -46,15 +47,22 @@ def get_supervisor(app: str, store: str, keep_open: float, filters: Mapping[str,
             max_task_retries=3,
             max_concurrency=8,
         )
-        .remote(app, store, keep_open, filters)
+        .remote(app, location, keep_open, filters)
     )
 
 
 class Supervisor:
     """The actor; its rounds run in a thread."""
 
-    def __init__(self, app: str, store: str, keep_open: float, filters: Mapping[str, Any]) -> None:
-        self._rounds = Rounds(store, keep_open, filters, SlotActors(app, store))
+    def __init__(self, app: str, location: Location, keep_open: float, filters: Mapping[str, Any]) -> None:
+        copies = location.copies()
+        self._rounds = Rounds(
+            location.folder,
+            keep_open,
+            filters,
+            SlotActors(app, location.folder),
+            copies=None if copies is None else Follower(copies),
+        )
         self._asked = time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="reconcile")

@@ -56,14 +56,14 @@ from simshard.serve.schema.values import Model
 from simshard.shards.errors import SimshardError
 from simshard.shards.hidden import hide_item
 from simshard.shards.plain_values import plain_id
-from simshard.shards.store import Store
+from simshard.shards.snapshot_store import SnapshotStore
 
 ARROW = "application/vnd.apache.arrow.stream"
 
 
 def build_api(
     service: Service,
-    store: Store,
+    store: SnapshotStore,
     api_key: str | None,
     health: Callable[[], dict[str, Any]],
     admin_key: str | None = None,
@@ -222,7 +222,7 @@ def _stream(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _store_operations(service: Service, store: Store, cache_control: str) -> list[Operation]:
+def _store_operations(service: Service, store: SnapshotStore, cache_control: str) -> list[Operation]:
     """What an operator sees and changes in the store; `Guard` asks for the admin key where they say so."""
 
     async def changed(change: Callable[..., Any], *arguments: str) -> Response:

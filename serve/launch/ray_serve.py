@@ -60,7 +60,7 @@ class App:
         if isinstance(cluster, JoinedCluster):
             _check_name(settings)
             self._serve_is_ours = not _listens(cluster.serve_host, port)
-        self.supervisor = get_supervisor(settings.name, settings.store, settings.keep_open, settings.named_filters())
+        self.supervisor = get_supervisor(settings.name, settings.location, settings.keep_open, settings.named_filters())
         try:
             options = http_options(cluster.serve_host, port)
             starting = _in_background(lambda: serve.start(proxy_location="EveryNode", http_options=options))
