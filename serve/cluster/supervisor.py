@@ -57,7 +57,7 @@ class Supervisor:
         self._rounds = Rounds(store, keep_open, filters, SlotActors(app, store))
         self._asked = time.monotonic()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="reconcile")
+        self._thread = threading.Thread(target=self._run, daemon=True, name="rounds")
         self._thread.start()
 
     def state(self) -> State:
@@ -77,7 +77,7 @@ class Supervisor:
             try:
                 self._rounds.round()
             except Exception as error:  # the loop must outlive whatever Ray or the store comes up with
-                Log.exception("reconcile")
+                Log.exception("a round")
                 self._rounds.fail(f"{type(error).__name__}: {error}")
             if time.monotonic() - self._asked > _LEASE:
                 self.end()
