@@ -22,7 +22,7 @@ _RATE = 400  # samples a second
 _TOP = 15
 # The innermost frame of one of these tells the layer; what a package calls in the standard library or in C is its own.
 _LAYERS = {
-    "simshard": ("shards/", "serve/", "simshard/"),
+    "simshard": ("simshard/",),
     "HTTP layer (Starlette, pydantic)": ("starlette/", "pydantic/"),
     "uvicorn": ("uvicorn/",),
     "Ray": ("ray/",),

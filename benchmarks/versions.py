@@ -73,7 +73,7 @@ def versions(folder: Path, commit: str) -> record.Result:
                         run = machine.wrk(server.url, script, connections, SECONDS)
                         run["cpu_us"] = round((server.cpu_s() - begun) / run["requests"] * 1e6, 1)
                         runs[side].append(run)
-                figures[f"{name}, {connections} connections"] = {
+                figures[f"{name}, {connections} connection{'s' * (connections > 1)}"] = {
                     **{side: _medians(some) for side, some in runs.items()},
                     **{f"now / before, {what}": _ratio(runs, what) for what in ("requests_per_s", "cpu_us")},
                 }

@@ -69,7 +69,7 @@ class Ingress:
         )
         self._state = State(settings.store)
         self._problem: str | None = "the supervisor has not answered yet"
-        self._overlay_problem: str | None = None
+        self._hidden_problem: str | None = None
         self._first = asyncio.Event()
         self._http = build_api(
             self._service,
@@ -115,7 +115,7 @@ class Ingress:
                 if state.version != self._state.version or state.snapshot != self._state.snapshot:
                     await self._adopt(state)
                 self._state = state
-                self._problem = state.problem or self._overlay_problem
+                self._problem = state.problem or self._hidden_problem
             except Exception as error:  # a replica must outlive its supervisor's absence
                 Log.warning("following the supervisor: %s: %s", type(error).__name__, error)
                 self._problem = f"{type(error).__name__}: {error}"
@@ -131,9 +131,9 @@ class Ingress:
                 hidden = await asyncio.to_thread(read_hidden, self._store, known)
                 if self._service.hidden is known:  # else a request changed it meanwhile
                     self._service.hide(hidden)
-                self._overlay_problem = None
+                self._hidden_problem = None
             except Exception as error:  # what was hidden stays hidden
-                self._overlay_problem = self._problem = str(error)
+                self._hidden_problem = self._problem = str(error)
 
     async def _adopt(self, state: State) -> None:
         if state.snapshot is not None:

@@ -1,4 +1,4 @@
-"""Items that an operator hid: a small overlay of ids beside the snapshots, `hidden.json`, over all of them.
+"""Items that an operator hid: a small list of ids beside the snapshots, `hidden.json`, that holds for all of them.
 
 `{"format": 1, "version": V, "items": [{"id": ID, "hidden": TIME}, ...]}`, replaced atomically; `version` grows with
 every change. It names ids, not rows, so it holds for every snapshot that the store will ever have.
@@ -46,13 +46,13 @@ class Hidden:
         return str(id_) in self._texts  # a rebuild can make text of integers
 
     def to_json(self) -> bytes:
-        """The overlay as written to disk."""
+        """The list of hidden items as written to disk."""
         items = [{"id": id_, "hidden": since} for id_, since in self.items]
         return orjson.dumps({"format": FORMAT, "version": self.version, "items": items}) + b"\n"
 
 
 def read_hidden(store: SnapshotStore, known: Hidden | None = None) -> Hidden:
-    """The overlay as it stands; empty where there is none. Raises StoreError for a file that is none.
+    """The list of hidden items as it stands; empty where there is none. Raises StoreError for a file that is none.
 
     known: one read before, which is answered without reading again while the file is the same.
     """
@@ -78,7 +78,7 @@ def _parse(store: SnapshotStore, stored: Stored) -> Hidden:
 
 
 def change_hidden(store: SnapshotStore, id_: int | str, hide: bool) -> Hidden:
-    """Hide an item, or show it again, in every snapshot; the overlay afterwards. Asking twice changes nothing more.
+    """Hide an item, or show it again, in every snapshot; the list afterwards. Asking twice changes nothing more.
 
     Raises StoreError where the store cannot be written, or more than MAX_HIDDEN items would be hidden.
     """
@@ -106,7 +106,7 @@ def change_hidden(store: SnapshotStore, id_: int | str, hide: bool) -> Hidden:
 
 
 def hide_item(store: SnapshotStore, items: Items, text: int | str, hide: bool) -> tuple[int | str, Hidden]:
-    """Hide an item of a snapshot, or show one again that may be gone from it; its id, and the overlay afterwards.
+    """Hide an item of a snapshot, or show one again that may be gone from it; its id, and the list afterwards.
 
     Raises UnknownItem, and StoreError as `change_hidden` does.
     """

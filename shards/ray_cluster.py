@@ -20,7 +20,7 @@ import orjson
 from simshard.shards.errors import SimshardError
 from simshard.shards.private_folders import running_folders
 
-Log = logging.getLogger("simshard.connection")
+Log = logging.getLogger("simshard.ray_cluster")
 
 LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: Ray takes 127.0.0.1 for the node's address
 TOKEN_FILE_VARIABLE = "RAY_AUTH_TOKEN_PATH"  # noqa: S105 - a file's name

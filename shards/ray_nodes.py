@@ -20,9 +20,8 @@ class Node:
     """What a node said of itself.
 
     versions: of Python, Ray and simshard, None for what is not installed; sizes: of the paths that were asked for, in
-    bytes, None for one that it does not see; environment: of the variables that were
-    asked for, what Ray's processes there were started with;
-    port_taken: why nobody can listen on the port that was asked for, None where it is free.
+    bytes, None for one that it does not see; environment: of the variables that were asked for, what Ray's processes
+    there were started with; port_taken: why nobody can listen on the port that was asked for, None where it is free.
     """
 
     address: str

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import httpx
 
-from simshard.serve.schema.answers import Answer, Batch, FoundItems, HiddenState, Id, Item, Score, Snapshots
+from simshard.serve.schema.answers import Answer, Batch, FoundItems, HiddenState, Item, Score, Snapshots
 from simshard.serve.schema.problems import Problem
 from simshard.serve.schema.requests import (
     MAX_BULK,
@@ -25,7 +25,7 @@ from simshard.serve.schema.requests import (
     SeedArgument,
     SimilarRequest,
 )
-from simshard.serve.schema.values import Model
+from simshard.serve.schema.values import Id, Model
 from simshard.shards.plain_values import plain_id
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""One round after the other: opens a snapshot everywhere, then lets the routers switch.
+"""One round after the other: opens a snapshot everywhere, then lets replicas switch.
 
 The store's `current.json` is the only truth: a round compares it with what is open, and no actor holds a round up for
 long. A snapshot becomes `State.snapshot` once every slot actor of its shards has verified and opened it; one that fails
@@ -31,7 +31,7 @@ _GRACE = 10.0  # beyond what replicas keep it open: a request that began with th
 
 @dataclass(frozen=True)
 class State:
-    """What routers follow of a store: the snapshot that is open everywhere, where its shards are, what went wrong.
+    """What replicas follow of a store: the snapshot that is open everywhere, where its shards are, what went wrong.
 
     waits: what keeps the active snapshot from being open everywhere, as long as nothing is wrong with it. away: shards
     whose actor does not hold the snapshot just now, and why. `version` grows with `snapshot` and `held`: the others

@@ -65,7 +65,7 @@ class Supervisor:
         )
         self._asked = time.monotonic()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="reconcile")
+        self._thread = threading.Thread(target=self._run, daemon=True, name="rounds")
         self._thread.start()
 
     def state(self) -> State:
@@ -85,7 +85,7 @@ class Supervisor:
             try:
                 self._rounds.round()
             except Exception as error:  # the loop must outlive whatever Ray or the store comes up with
-                Log.exception("reconcile")
+                Log.exception("a round")
                 self._rounds.fail(f"{type(error).__name__}: {error}")
             if time.monotonic() - self._asked > _LEASE:
                 self.end()

@@ -16,7 +16,7 @@ from simshard.shards.hidden import read_hidden
 from simshard.shards.store import Snapshot, Store
 from simshard.shards.transport import ActorTransport, LocalTransport, Transport
 
-Log = logging.getLogger("simshard.app")
+Log = logging.getLogger("simshard.table_opener")
 
 _WARM = 256 << 20  # bytes of each shard that are asked for when it is opened
 

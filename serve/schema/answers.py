@@ -8,14 +8,14 @@ from pydantic import BaseModel
 
 from simshard.serve.schema.problems import Problem
 
-Id = int | str
+AnsweredId = int | str
 
 
 class Contribution(BaseModel):
     """What a seed (`id`), or a boost (its place in the request, and its factor), adds to a score."""
 
     contribution: float
-    id: Id | None = None
+    id: AnsweredId | None = None
     boost: int | None = None
     factor: float | None = None
 
@@ -23,7 +23,7 @@ class Contribution(BaseModel):
 class Hit(BaseModel):
     """An item of an answer; `source` is `fallback`, and there is no score, where it only fills up."""
 
-    id: Id
+    id: AnsweredId
     score: float | None
     source: Literal["fallback"] | None = None
     payload: dict[str, Any] | None = None
@@ -38,17 +38,17 @@ class Answer(BaseModel):
 
     snapshot: str
     hits: list[Hit]
-    missing_ids: list[Id]
+    missing_ids: list[AnsweredId]
     partial: bool
     failed_shards: list[int]
-    unranked_ids: list[Id] | None = None
+    unranked_ids: list[AnsweredId] | None = None
 
 
 class Item(BaseModel):
     """One item of the catalogue."""
 
     snapshot: str
-    id: Id
+    id: AnsweredId
     title: str | None
     payload: dict[str, Any]
     hidden: bool
@@ -57,7 +57,7 @@ class Item(BaseModel):
 class FoundItem(BaseModel):
     """An item that was searched for."""
 
-    id: Id
+    id: AnsweredId
     title: str | None
     payload: dict[str, Any]
 
@@ -106,15 +106,15 @@ class Score(BaseModel):
     """The score of one pair; null if there is none."""
 
     snapshot: str
-    a: Id
-    b: Id
+    a: AnsweredId
+    b: AnsweredId
     score: float | None
 
 
 class HiddenState(BaseModel):
     """Whether an item is hidden now, and the version of the list of hidden items."""
 
-    id: Id
+    id: AnsweredId
     hidden: bool
     version: int
 

@@ -11,8 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from simshard.serve.client import AsyncClient, Client
-from simshard.serve.client import flows as calls
+from simshard.serve.client import AsyncClient, Client, flows
 from simshard.serve.engine.cache import Cache, Lru
 from simshard.serve.engine.service import Service
 from simshard.serve.engine.table import local_table
@@ -38,7 +37,7 @@ from tests.support.tables import POOL
 
 COUNT = 40
 MATRIX = random_matrix(3, COUNT)
-METHODS = {name for name, each in vars(calls).items() if inspect.isgeneratorfunction(each)}
+METHODS = {name for name, each in vars(flows).items() if inspect.isgeneratorfunction(each)}
 
 
 class Blocking(httpx.BaseTransport):
@@ -79,7 +78,7 @@ def printed(answer):
 def test_every_call_is_a_method_of_both(client):
     for name in METHODS:
         assert inspect.iscoroutinefunction(getattr(AsyncClient, name))
-        assert getattr(Client, name).__doc__ == getattr(AsyncClient, name).__doc__ == getattr(calls, name).__doc__
+        assert getattr(Client, name).__doc__ == getattr(AsyncClient, name).__doc__ == getattr(flows, name).__doc__
     assert len(METHODS) == 12
 
 
@@ -133,7 +132,7 @@ def test_many_at_once(client, ids):
 
 def test_many_at_once_go_in_parts_of_one_snapshot(client, monkeypatch):
     requests = client._http._transport.requests
-    monkeypatch.setattr(calls, "MAX_BULK", 35)
+    monkeypatch.setattr(flows, "MAX_BULK", 35)
     table = client.similar_many(list(range(COUNT)), limit=5)
     sent = [json.loads(request.content) for request in requests]
     assert [len(body["ids"]) for body in sent] == [7, 7, 7, 7, 7, 5]
@@ -141,7 +140,7 @@ def test_many_at_once_go_in_parts_of_one_snapshot(client, monkeypatch):
     monkeypatch.undo()
     assert table == client.similar_many(list(range(COUNT)), limit=5)
     del requests[:]
-    monkeypatch.setattr(calls, "_BODY", 150)
+    monkeypatch.setattr(flows, "_BODY", 150)
     assert table == client.similar_many(range(COUNT), limit=5)
     assert len(requests) == 2
     assert all(len(request.content) <= 150 for request in requests)

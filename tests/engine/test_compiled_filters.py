@@ -26,11 +26,11 @@ def test_named_filters_and_what_they_are_made_of(worlds):
 
 
 def test_one_compilation_for_many_requests_and_bounded_memory(worlds, monkeypatch):
-    from simshard.serve.engine import compiled_filters as selections
+    from simshard.serve.engine import compiled_filters
 
     compiled = []
-    real = selections.compile_filter
-    monkeypatch.setattr(selections, "compile_filter", lambda *a, **k: compiled.append(a) or real(*a, **k))
+    real = compiled_filters.compile_filter
+    monkeypatch.setattr(compiled_filters, "compile_filter", lambda *a, **k: compiled.append(a) or real(*a, **k))
     service = make_service(worlds["dense", 3].services[False, False].table)
     for limit in range(1, 20):
         recommend(service, {"positive": [1], "limit": limit, "filter": {"must": [{"key": "year", "is_null": False}]}})
@@ -43,11 +43,11 @@ def test_one_compilation_for_many_requests_and_bounded_memory(worlds, monkeypatc
 
 
 async def test_a_filter_is_compiled_once_for_all_who_ask_at_once(worlds, monkeypatch):
-    from simshard.serve.engine import compiled_filters as selections
+    from simshard.serve.engine import compiled_filters
 
     compiled = []
-    real = selections.compile_filter
-    monkeypatch.setattr(selections, "compile_filter", lambda *a, **k: compiled.append(a) or real(*a, **k))
+    real = compiled_filters.compile_filter
+    monkeypatch.setattr(compiled_filters, "compile_filter", lambda *a, **k: compiled.append(a) or real(*a, **k))
     service = make_service(worlds["dense", 3].services[False, False].table)
     body = {"positive": [1], "filter": {"must": [{"key": "year", "range": {"gt": 1991}}]}}
     await answer_batch(service, [{**body, "limit": limit} for limit in range(1, 30)])

@@ -2,7 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import pytest
 from starlette.responses import Response
 
@@ -13,6 +12,7 @@ from simshard.serve.http import api
 from simshard.serve.http.access import Guard, GuardedRoute
 from simshard.serve.http.in_process import call
 from simshard.shards.store import Snapshot
+from tests.support.api_client import asking
 from tests.support.builder import random_matrix, write_store
 
 KEYS = {"open": "", "key": "k3y", "admin": "adm1n"}
@@ -41,13 +41,8 @@ def build(tmp_path):
         yield build
 
 
-def client_of(app):
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://test")
-
-
 async def operations_of(app):
-    async with client_of(app) as client:
+    async with asking(app) as client:
         document = (await client.get("/openapi.json", headers={"x-api-key": "adm1n"})).json()
     return {(method.upper(), path) for path, operations in document["paths"].items() for method in operations}
 
@@ -67,7 +62,7 @@ async def test_every_operation_asks_for_the_key_that_it_says(build, needs_key, b
     operations = await operations_of(app)
     assert operations > OPEN | ADMIN
     has = brought if needs_key or brought == "admin" else "key"
-    async with client_of(app) as client:
+    async with asking(app) as client:
         for method, path in operations:
             answer = await client.request(method, path_of(path), headers={"x-api-key": KEYS[brought]})
             needs = level_of((method, path))
@@ -88,7 +83,7 @@ async def test_inside_the_cluster_the_same_layer_goes_by_what_is_granted(build, 
 
 
 async def test_what_no_route_answers_asks_for_a_key_and_changes_for_the_admin_key(build):
-    async with client_of(build()) as client:
+    async with asking(build()) as client:
         for method, statuses in {
             "GET": (401, 404, 404),
             "POST": (401, 404, 404),
@@ -109,7 +104,7 @@ async def test_a_new_admin_call_is_closed_on_a_server_without_keys(method):
     routes = [GuardedRoute("/v1/cache/clear", clear, "admin", [method])]
     for api_key in (None, "k3y"):
         guard = Guard(routes[0].app, routes, api_key, "adm1n")
-        async with client_of(guard) as client:
+        async with asking(guard) as client:
             for key, status in (("", 403 if api_key is None else 401), ("k3y", 403), ("adm1n", 200)):
                 answer = await client.request(method, "/v1/cache/clear", headers={"x-api-key": key})
                 assert answer.status_code == status
@@ -119,6 +114,6 @@ async def test_a_large_body_is_refused_over_the_network_and_taken_from_inside(bu
     app = build()
     body = b'{"positive": [0]}'.ljust((1 << 20) + 1)
     headers = {"content-type": "application/json", "x-api-key": "k3y"}
-    async with client_of(app) as client:
+    async with asking(app) as client:
         assert (await client.post("/v1/recommend", content=body, headers=headers)).status_code == 413
     assert (await call(app, "POST", "/v1/recommend", headers, body, access="admin"))[0] == 200

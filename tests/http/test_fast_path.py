@@ -46,7 +46,7 @@ def service_of(store, cache=1 << 20, **options):
 
 @pytest.fixture
 def parsed(monkeypatch):
-    """The queries that went past `Direct`."""
+    """The queries that went past `FastPath`."""
     seen = []
     real = api.from_query
     monkeypatch.setattr(api, "from_query", lambda *a, **k: seen.append(a) or real(*a, **k))
@@ -91,7 +91,7 @@ def worlds(tmp_path_factory):
     made = {}
     for name, options in KINDS.items():
         matrix = SPARSE if "sparse" in name else MATRICES[0]
-        store = write_store(tmp_path_factory.mktemp("direct"), matrix, shards=3, **options)
+        store = write_store(tmp_path_factory.mktemp("fast_path"), matrix, shards=3, **options)
         table = local_table(Snapshot(store), POOL)
         ids = table.items.ids.to_pylist()
         for hidden in ((), (2, 5, 30)):

@@ -80,7 +80,7 @@ async def test_changes_need_the_admin_key(client, store):
 
 @pytest.mark.parametrize("path", ["3/hidden", "3/hidden%0A", "3%2Fhidden", "3/hidden/", "x%0A/hidden"])
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
-async def test_no_way_of_writing_the_path_passes_the_gate(client, store, method, path):
+async def test_no_way_of_writing_the_path_passes_the_guard(client, store, method, path):
     answer = await client.request(method, f"/v1/items/{path}", headers={"authorization": "Bearer k3y"})
     assert answer.status_code == 403
     assert read_hidden(store) == Hidden()

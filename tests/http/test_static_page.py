@@ -1,4 +1,4 @@
-"""The page's files over HTTP, their headers, and what the gate lets through for them."""
+"""The page's files over HTTP, their headers, and what the guard lets through for them."""
 
 import base64
 import gzip
@@ -11,7 +11,7 @@ import pytest
 from simshard.serve.engine.cache import Cache, Lru
 from simshard.serve.engine.service import Service
 from simshard.serve.engine.table import local_table
-from simshard.serve.http import static_page as page
+from simshard.serve.http import static_page
 from simshard.serve.http.static_page import accepts_gzip
 from simshard.shards.store import Snapshot
 from tests.support.api_client import client_of
@@ -43,7 +43,7 @@ def built(tmp_path, monkeypatch):
         path = tmp_path / "static" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    monkeypatch.setattr(page, "STATIC", tmp_path / "static")
+    monkeypatch.setattr(static_page, "STATIC", tmp_path / "static")
     return tmp_path / "static"
 
 
@@ -138,7 +138,7 @@ def test_accept_encoding(accepted, takes):
 
 
 async def test_a_page_that_was_not_built_is_told_and_found_once_it_is(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "STATIC", tmp_path / "static")
+    monkeypatch.setattr(static_page, "STATIC", tmp_path / "static")
     async with client_at(store) as client:
         for path in ("/", "/favicon.svg", "/assets/x.js"):
             answer = await client.get(path)
@@ -270,16 +270,16 @@ TRICKS = [
 @pytest.mark.parametrize("root", ["", "/shop"])
 async def test_the_page_needs_no_key_and_opens_nothing_else(built, store, root):
     async with client_at(store, root, api_key="k3y") as client:
-        gate = client._transport.app
+        guard = client._transport.app
         for path in ("/", "/favicon.svg", "/assets/index-Ab_1.js", "/livez", "/readyz"):
-            assert (await raw(gate, root + path, root_path=root))[0] == 200
+            assert (await raw(guard, root + path, root_path=root))[0] == 200
         for path in ("/", "/assets/index-Ab_1.js"):
             for method in ("POST", "PUT", "DELETE", "OPTIONS"):
-                assert (await raw(gate, root + path, method, root))[0] == 401
-        assert (await raw(gate, root + "/assets/none.js", root_path=root))[0] == 404
+                assert (await raw(guard, root + path, method, root))[0] == 401
+        assert (await raw(guard, root + "/assets/none.js", root_path=root))[0] == 404
         for path in TRICKS:
-            assert (await raw(gate, root + path, root_path=root))[0] == 401, path
+            assert (await raw(guard, root + path, root_path=root))[0] == 401, path
         if root:
-            assert (await raw(gate, f"{root}v1/items", root_path=root))[0] == 401
-            status, headers = await raw(gate, root, root_path=root)
+            assert (await raw(guard, f"{root}v1/items", root_path=root))[0] == 401
+            status, headers = await raw(guard, root, root_path=root)
             assert (status, headers[b"location"]) == (307, b"./shop/?x=%0D%0ASet-Cookie:%20a")

@@ -9,9 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from simshard.ingest import feature_store as columns
-from simshard.ingest import scoring_tasks as scoring
-from simshard.ingest import similarity
+from simshard.ingest import feature_store, scoring_tasks, similarity
 from simshard.ingest.build_catalogue import ComputeOptions, compute
 from simshard.ingest.features import FeatureSpec
 from simshard.shards.errors import InputError, StoreError
@@ -173,8 +171,8 @@ def test_the_matrix_does_not_depend_on_how_it_is_computed(tmp_path, options):
 
 @pytest.mark.parametrize("encoding", ["dense", "sparse"])
 def test_the_matrix_does_not_depend_on_where_blocks_are_kept(tmp_path, monkeypatch, encoding):
-    monkeypatch.setattr(scoring, "_SCORE_BYTES", 1 << 30)  # no block fits in memory: pages of a file
-    monkeypatch.setattr(scoring, "ENTRY_BYTES", 1 << 30)
+    monkeypatch.setattr(scoring_tasks, "_SCORE_BYTES", 1 << 30)  # no block fits in memory: pages of a file
+    monkeypatch.setattr(scoring_tasks, "ENTRY_BYTES", 1 << 30)
     store = build(tmp_path, LARGE, FEATURES, encoding=encoding, memory=16 << 20)
     assert np.array_equal(read_matrix(store), large_matrix(), equal_nan=True)
 
@@ -198,7 +196,7 @@ def test_with_how_many_others_a_feature_is_shared(masks, summed):
 def test_rare_terms_count_as_the_frequent_ones_do(tmp_path, monkeypatch, measure, idf):
     items = catalogue(60, seed=5)
     spec = FeatureSpec("tags", "set", measure=measure, idf=idf)
-    monkeypatch.setattr(columns, "FREQUENT", 3)
+    monkeypatch.setattr(feature_store, "FREQUENT", 3)
     monkeypatch.setattr(similarity, "_RARE_CHUNK", 4)
     found = read_matrix(build(tmp_path, items, [spec]))
     np.testing.assert_allclose(found, expected(items, [spec]), atol=1e-6, rtol=0)

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simshard.ingest import top_lists as selection
+from simshard.ingest import top_lists
 from simshard.ingest.top_lists import Lists, lists_of
 
 LEVELS = st.sampled_from([np.nan, -1.0, -0.25, 0.0, 0.5, 0.75, 1.0])
@@ -37,7 +37,7 @@ def test_lists_from_tiles_in_any_order_are_the_best_of_whole_rows(matrix, top, t
 
 def test_neighbors_up_to_the_last_fit_a_key():
     lists = Lists(256, 2, None)
-    last = selection.MAX_ITEMS - 2
+    last = top_lists.MAX_ITEMS - 2
     tile = np.full((256, 2), np.float32(-3.4e38))
     tile[255] = [3.4e38, 1e-45]
     lists.offer(last, tile)
@@ -48,5 +48,5 @@ def test_neighbors_up_to_the_last_fit_a_key():
 
 
 def test_scattered_tiles_are_all_of_them():
-    assert sorted(selection.tiles_in_turn(1000)) == list(range(1000))
-    assert selection.tiles_in_turn(50).tolist() == selection.tiles_in_turn(50).tolist()
+    assert sorted(top_lists.tiles_in_turn(1000)) == list(range(1000))
+    assert top_lists.tiles_in_turn(50).tolist() == top_lists.tiles_in_turn(50).tolist()

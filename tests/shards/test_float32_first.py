@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simshard.shards import float32_first as sums
+from simshard.shards import float32_first
 from simshard.shards.errors import InvalidQuery
 from simshard.shards.float32_first import best_sums
 from simshard.shards.format import ShardReader
@@ -42,7 +42,7 @@ MATRICES = {
 def worlds(tmp_path_factory):
     made = {}
     for name, matrix in MATRICES.items():
-        store = write_store(tmp_path_factory.mktemp("sums"), matrix, shards=3, batch_rows=64)
+        store = write_store(tmp_path_factory.mktemp("float32_first"), matrix, shards=3, batch_rows=64)
         snapshot = Snapshot(store)
         readers = [ShardReader(snapshot.folder, snapshot.manifest, shard) for shard in range(3)]
         made[name] = (snapshot.manifest, readers)
@@ -94,7 +94,7 @@ def queries(draw, manifest):
 def test_they_are_the_exact_sums_in_order(worlds, data):
     manifest, readers = worlds[data.draw(st.sampled_from(sorted(worlds)))]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sums, "_FEWEST", 0)
+        patch.setattr(float32_first, "_FEWEST", 0)
         try:
             query = data.draw(queries(manifest))
         except InvalidQuery:  # no sum of these weights is a float32
@@ -108,7 +108,7 @@ def test_they_are_the_exact_sums_in_order(worlds, data):
 
 @pytest.mark.parametrize("name", ["scores", "close", "tiny", "huge"])
 def test_ordinary_questions_are_answered_so_and_others_are_not(worlds, monkeypatch, name):
-    monkeypatch.setattr(sums, "_FEWEST", 0)
+    monkeypatch.setattr(float32_first, "_FEWEST", 0)
     manifest, readers = worlds[name]
     rows = np.array([250, 3, 120, 7, 44], np.uint32)
     plain = dict(weights=np.full(5, 1.5), negative=np.array([False] * 4 + [True]), exclude=np.sort(rows), limit=10)

@@ -1,9 +1,9 @@
-"""Hidden items: the overlay in the store."""
+"""Hidden items: the list of them in the store."""
 
 import pyarrow as pa
 import pytest
 
-from simshard.shards import hidden as module
+from simshard.shards import hidden
 from simshard.shards.errors import StoreError, UnknownItem
 from simshard.shards.hidden import Hidden, change_hidden, hide_item, read_hidden
 from simshard.shards.items import Items
@@ -23,7 +23,7 @@ def items_of(store):
     return Items(store.snapshots / store.resolve())
 
 
-def test_the_overlay_is_versioned_and_survives_rebuilds(store):
+def test_the_list_is_versioned_and_survives_rebuilds(store):
     assert read_hidden(store) == Hidden()
     assert change_hidden(store, 3, True).version == 1
     assert change_hidden(store, 3, True).version == 1
@@ -56,7 +56,7 @@ def test_the_digest_is_of_the_set_alone():
         '{"format": 1, "version": 1, "items": [{"id": 1.5, "hidden": ""}]}',
     ],
 )
-def test_a_damaged_overlay_is_refused_by_name(store, content):
+def test_a_damaged_list_is_refused_by_name(store, content):
     (store.root / "hidden.json").write_text(content)
     with pytest.raises(StoreError, match=r"hidden\.json"):
         read_hidden(store)
@@ -74,7 +74,7 @@ def test_items_are_hidden_by_the_id_of_the_catalogue(store, monkeypatch):
     write_store(store.root, MATRIX[:5, :5])  # a build without item 5, which stays hidden for the next that has it
     assert 5 in read_hidden(store)
     assert hide_item(store, items_of(store), "5", False)[1].items == ()
-    monkeypatch.setattr(module, "MAX_HIDDEN", 1)
+    monkeypatch.setattr(hidden, "MAX_HIDDEN", 1)
     change_hidden(store, 1, True)
     with pytest.raises(StoreError, match="1 items are hidden, which is the most"):
         change_hidden(store, 2, True)

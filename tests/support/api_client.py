@@ -24,7 +24,11 @@ def client_of(service, store, api_key=None, admin_key=None):
             "problem": None if name else "the shard is damaged",
         }
 
-    app = build_api(service, store, api_key, health, admin_key)
+    return asking(build_api(service, store, api_key, health, admin_key))
+
+
+def asking(app):
+    """A client of any ASGI application, which gets an answer of 500 where that raises."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://test")
 

@@ -4,7 +4,7 @@ import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from simshard.shards import search as shard_search
+from simshard.shards import search
 from simshard.shards.errors import ShardUnavailable
 from simshard.shards.format import ShardReader
 from simshard.shards.transport import ActorTransport
@@ -24,7 +24,7 @@ class FakeActor:
         if self.calls <= self.failures:
             raise ShardUnavailable("away")
         calls = pickle.loads(pickle.dumps(calls))
-        return pickle.loads(pickle.dumps([getattr(shard_search, name)(self.reader, *args) for name, args in calls]))
+        return pickle.loads(pickle.dumps([getattr(search, name)(self.reader, *args) for name, args in calls]))
 
 
 def actor_table(table, failures=()):
