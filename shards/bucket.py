@@ -22,7 +22,11 @@ VARIABLES = {
 }
 
 _URI = re.compile(r"([a-z0-9+.-]+)://([^/?#@:]*)(?:/([^?#]*))?")
-_RETRIES: Any = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
+_RETRIES: Any = {  # some seconds in all: then it is told that the bucket is away
+    "max_retries": 6,
+    "retry_timeout": timedelta(seconds=20),
+    "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=3), "base": 2},
+}
 _CLIENT: Any = {"connect_timeout": "5s", "timeout": "30s"}
 _PART = 8 << 20
 _NO_BUCKET = "there is no such bucket; create it, or name another"
