@@ -19,7 +19,6 @@ from simshard.shards.progress import Progress
 from simshard.shards.snapshot_store import SnapshotStore
 from simshard.shards.store import Store, force
 
-INCOMING = "incoming"
 _RANGE = 8 << 20
 _AT_ONCE = 8  # ranges
 _FILES_AT_ONCE = 2
@@ -29,8 +28,8 @@ _TRIES = 3  # of a file whose checksum is not the manifest's
 def fetch(source: SnapshotStore, name: str, target: Store, progress: Progress) -> Manifest:
     """Copy a snapshot into a store in a folder, where it is not there yet; its manifest. It is not activated.
 
-    What an earlier copy left in `incoming` is gone on with. Raises StoreError, and CorruptFile for bytes that are not
-    the manifest's however often they are read; then nothing was published.
+    What an earlier copy left in the store's `incoming` is gone on with. Raises StoreError, and CorruptFile for bytes
+    that are not the manifest's however often they are read; then nothing was published.
     """
     if name in target.names():
         return target.manifest(name)
@@ -70,7 +69,7 @@ def _held(source: SnapshotStore, name: str) -> Iterator[None]:
 @contextmanager
 def _incoming(target: Store, name: str) -> Iterator[Path]:
     """The folder that a snapshot arrives in, locked: others who want it wait until it is there."""
-    folder = target.root / INCOMING / name
+    folder = target.incoming / name
     for each in (target.snapshots, folder):
         each.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -61,6 +61,7 @@ class Store(SnapshotStore):
         self._latest = latest or ""
         self.snapshots = self.root / "snapshots"
         self.staging = self.root / "staging"
+        self.incoming = self.root / "incoming"
 
     @contextmanager
     def stage(self) -> Iterator[Staging]:
@@ -86,14 +87,7 @@ class Store(SnapshotStore):
 
     def clean(self) -> list[str]:
         """Remove the staging folders that no living build holds; their names."""
-        removed = []
-        for folder in sorted(self.staging.iterdir()) if self.staging.is_dir() else []:
-            lock = _lock_folder(folder)
-            if lock is not None:
-                shutil.rmtree(folder, ignore_errors=True)
-                os.close(lock)
-                removed.append(folder.name)
-        return removed
+        return _remove_unheld(self.staging)
 
     def names(self) -> list[str]:
         if not self.snapshots.is_dir():
@@ -194,6 +188,7 @@ class Store(SnapshotStore):
 
     def prune(self, keep: int, older_than: timedelta | None = None) -> tuple[list[str], list[str]]:
         self.clean()
+        _remove_unheld(self.incoming)  # of copies that were interrupted, which nobody goes on with any more
         with self._locked():
             pointer = self.pointer()
             there = self.names()
@@ -253,6 +248,18 @@ def _lock_folder(folder: Path) -> int | None:
         pass
     os.close(lock)
     return None
+
+
+def _remove_unheld(folder: Path) -> list[str]:
+    """Remove the folders in a folder that no process holds a lock on; their names."""
+    removed = []
+    for each in sorted(folder.iterdir()) if folder.is_dir() else []:
+        lock = _lock_folder(each)
+        if lock is not None:
+            shutil.rmtree(each, ignore_errors=True)
+            os.close(lock)
+            removed.append(each.name)
+    return removed
 
 
 def force(path: Path) -> None:

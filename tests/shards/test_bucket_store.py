@@ -54,7 +54,7 @@ def test_a_snapshot_is_the_same_on_disk_in_the_bucket_and_copied_back(uri, local
     assert back.verify(name) == [] and back.names() == [name]
     for info in manifest.files:
         verify_file(back.snapshots / name, info)
-    assert not list((back.root / copies.INCOMING).iterdir())
+    assert not list(back.incoming.iterdir())
     assert fetch(there, name, back, QUIET) == manifest  # again: nothing to do
     assert fetch(local, name, Store(tmp_path / "third"), QUIET) == manifest  # from folder to folder
     assert there.bucket.list("leases/") == []
@@ -144,6 +144,23 @@ def test_a_copy_goes_on_where_it_was_interrupted(uri, local, tmp_path, monkeypat
     ranges = sum(-(-info.bytes // 500) for info in manifest.files)
     assert ranges - 20 <= len(asked) - before < ranges
     assert back.verify(name) == []
+
+
+def test_prune_removes_what_an_interrupted_copy_left(uri, local, tmp_path, monkeypatch):
+    name, there, back = local.resolve(), BucketStore(uri), Store(tmp_path / "back")
+    send(local, name, there, QUIET)
+    read = BucketStore.read_range
+
+    def failing(store, name, info, start, stop):
+        if info.file == "shard-00001.arrow":
+            raise StoreError("away")
+        return read(store, name, info, start, stop)
+
+    monkeypatch.setattr(BucketStore, "read_range", failing)
+    with pytest.raises(StoreError, match="away"):
+        fetch(there, name, back, QUIET)
+    assert [folder.name for folder in back.incoming.iterdir()] == [name]
+    assert back.prune(1) == ([], []) and not list(back.incoming.iterdir())
 
 
 def test_files_that_were_sent_whole_are_not_sent_again(uri, local, monkeypatch):
