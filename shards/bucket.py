@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from simshard.shards.errors import StoreError
+from simshard.shards.errors import StoreError, StoreReadOnly
 from simshard.shards.snapshot_store import Stored
 
 # What each scheme's credentials, and its endpoint where it is another one than the cloud's, are called.
@@ -172,7 +172,8 @@ class Bucket:
         try:
             yield
         except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise StoreError(f"{place}: may not be {what}; these credentials do not allow it") from error
+            kind = StoreReadOnly if what in ("written", "removed") else StoreError
+            raise kind(f"{place}: may not be {what}; these credentials do not allow it") from error
         except (FileNotFoundError, NotFoundError) as error:
             raise StoreError(
                 f"{place}: cannot be {what}: there is no such bucket; create it, or name another"

@@ -19,6 +19,10 @@ class CorruptFile(StoreError):
     """A published file differs from what its manifest says."""
 
 
+class StoreReadOnly(StoreError):
+    """The store may be read, but not changed."""
+
+
 class SnapshotNotFound(StoreError):
     """The store holds no snapshot of that name, or none at all."""
 

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from simshard.shards.bucket import Bucket, Found
-from simshard.shards.errors import StoreError
+from simshard.shards.errors import StoreError, StoreReadOnly
 
 Log = logging.getLogger("simshard.leases")
 
@@ -27,7 +27,8 @@ EXPIRES = timedelta(minutes=10)
 class Lease:
     """A lease on a snapshot, renewed by a thread until `close`. Raises StoreError where it cannot be written.
 
-    required: whether a bucket that may only be read is a fault; where it is none, there is no lease.
+    required: whether a bucket that may only be read is a fault; where it is none, there is no lease, and what is read
+    relies on `prune --older-than`.
     """
 
     def __init__(self, bucket: Bucket, snapshot: str, required: bool, renewed: float = RENEWED) -> None:
@@ -38,7 +39,7 @@ class Lease:
         self._thread: threading.Thread | None = None
         try:
             bucket.put(self._path, self._content)
-        except StoreError:
+        except StoreReadOnly:
             if required:
                 raise
             return

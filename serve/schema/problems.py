@@ -16,6 +16,7 @@ from simshard.shards.errors import (
     SnapshotGone,
     SnapshotNotFound,
     StoreError,
+    StoreReadOnly,
     UnknownItem,
 )
 
@@ -27,6 +28,7 @@ STATUS: tuple[tuple[type[SimshardError], int, str], ...] = (
     (ShardUnavailable, 503, "Shard unavailable"),
     (DeadlineExceeded, 504, "Deadline exceeded"),
     (SnapshotNotFound, 404, "Unknown snapshot"),
+    (StoreReadOnly, 403, "Read-only store"),
     (StoreError, 500, "Store at fault"),
 )
 

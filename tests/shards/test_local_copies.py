@@ -7,13 +7,14 @@ import pytest
 
 from simshard.shards.bucket_store import BucketStore
 from simshard.shards.copies import send
-from simshard.shards.errors import StoreError
+from simshard.shards.errors import StoreError, StoreReadOnly
 from simshard.shards.hidden import change_hidden, read_hidden
+from simshard.shards.leases import Lease
 from simshard.shards.local_copies import LocalCopies, Location
 from simshard.shards.store import Snapshot
 from tests.support.builder import random_matrix, write_store
 from tests.support.progress import QUIET
-from tests.support.s3 import BUCKET, S3, variables
+from tests.support.s3 import BUCKET, S3, FaultyRelay, variables
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +90,20 @@ def test_a_snapshot_that_can_never_fit_is_refused_with_the_numbers(there, tmp_pa
     size = there.manifest().total_bytes
     with pytest.raises(StoreError, match=rf"has {size:,} bytes, the copies may take {size - 1:,}; allow more"):
         copies_of(there, tmp_path / "cache", size - 1).bring(None, QUIET)
+
+
+def test_a_bucket_that_may_only_be_read_is_followed_and_not_changed(s3, there, tmp_path):
+    names = there.names()
+    relay = FaultyRelay(s3.port, 0.0)
+    relay.read_only = True
+    with variables(s3.environment(relay.url)):
+        copies = copies_of(there, tmp_path / "cache")
+        copies.follow(QUIET)
+        assert copies.local.resolve() == names[0]
+        for change in (lambda: change_hidden(copies, 7, True), lambda: copies.activate(names[1])):
+            with pytest.raises(StoreReadOnly, match=r"\.json: may not be written; these credentials do not allow it"):
+                change()
+        with pytest.raises(StoreReadOnly):
+            Lease(copies.remote.bucket, names[0], required=True)
+    relay.close()
+    assert there.pointer().active == names[0] and read_hidden(there).items == ()

@@ -14,6 +14,8 @@ import httpx
 from simshard.serve.launch.ports import free_port
 
 BUCKET = "data"
+_XML = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+_DENIED = b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n%b" % (len(_XML), _XML)
 
 
 class S3:
@@ -54,6 +56,7 @@ class FaultyRelay:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self.told = dict.fromkeys(faults, 0)
+        self.read_only = False
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self):
@@ -70,6 +73,9 @@ class FaultyRelay:
                 head, body = _message(file)
                 if head is None:
                     return
+                if self.read_only and not head.startswith((b"GET", b"HEAD")):
+                    client.sendall(_DENIED)
+                    continue
                 fault = self._rng.choice(self._faults) if self._rng.random() < self.share else None
                 if fault == "bytes" and not (head.startswith(b"GET") and b".arrow" in head.split(b"\r\n")[0]):
                     fault = None
