@@ -94,7 +94,7 @@ def test_the_wheel_installs_into_an_empty_venv(tmp_path):
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     pip = [str(venv / "bin/python"), "-m", "pip", "install", "--quiet"]
-    subprocess.run([*pip, "--require-hashes", "--requirement", str(ROOT / "requirements.lock")], check=True)
+    subprocess.run([*pip, "--require-hashes", "--requirement", str(ROOT / "deploy/requirements.lock")], check=True)
     subprocess.run([*pip, str(wheel)], check=True)
     told = subprocess.run(
         [str(venv / "bin/simshard"), "--help"], check=True, capture_output=True, text=True, cwd=tmp_path
