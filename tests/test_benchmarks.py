@@ -108,14 +108,14 @@ def test_outside_of_a_clone_there_is_no_commit(tmp_path, monkeypatch):
 
 
 def test_a_command_names_no_place_of_this_machine(monkeypatch):
-    monkeypatch.setattr(record, "ROOT", Path("/srv/work/simshard"))
+    monkeypatch.setattr(record, "ROOT", Path("/elsewhere/simshard"))
     monkeypatch.setattr(Path, "home", lambda: Path("/home/somebody"))
     monkeypatch.setattr(record.tempfile, "gettempdir", lambda: "/scratch")
     words = [
         "-m",
         "benchmarks.run",
-        "/srv/work/simshard/a/b.csv",
-        "--catalogue=/srv/work/data/c.csv",
+        "/elsewhere/simshard/a/b.csv",
+        "--catalogue=/elsewhere/data/c.csv",
         "/home/somebody/d",
     ]
     told = record.command(["/usr/bin/python3", *words, "/scratch/e", "/mnt/deep/f.csv", "g/h.csv", "../i.csv"])
