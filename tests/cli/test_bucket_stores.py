@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from simshard.cli.main import app
 from simshard.shards.bucket_store import BucketStore
 from simshard.shards.store import Store
-from tests.support.s3 import BUCKET, S3, variables
+from tests.support.s3 import BUCKET, running_s3
 
 PAIRS = [{"a": a, "b": b, "score": 1 / (a + b)} for a in range(1, 12) for b in range(a + 1, 12)]
 ITEMS = "".join(f'{{"id": {i}, "title": "Title {i}", "year": {1990 + i}}}\n' for i in range(1, 12))
@@ -17,10 +17,8 @@ ITEMS = "".join(f'{{"id": {i}, "title": "Title {i}", "year": {1990 + i}}}\n' for
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory):
-    server = S3()
-    with variables(server.environment() | {"SIMSHARD_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}):
+    with running_s3(SIMSHARD_CACHE_DIR=str(tmp_path_factory.mktemp("cache"))) as server:
         yield server
-    server.close()
 
 
 @pytest.fixture

@@ -2,22 +2,17 @@
 
 import json
 
-import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
 from simshard.cli.main import app
 from simshard.shards.hidden import read_hidden
-from tests.support.builder import random_matrix, write_store
-
-MATRIX = random_matrix(2, 20)
+from tests.support.titled_store import write_titled
 
 
 @pytest.fixture
 def store(tmp_path):
-    titles = pa.array([f"Title {row}" for row in range(20)])
-    numbers = pa.array(range(20), pa.int64())
-    return write_store(tmp_path / "store", MATRIX, attributes={"title": titles, "n": numbers})
+    return write_titled(tmp_path / "store")
 
 
 def test_the_commands(store):

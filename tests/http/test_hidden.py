@@ -11,17 +11,14 @@ from simshard.serve.http.api import build_api
 from simshard.shards.hidden import Hidden, read_hidden
 from simshard.shards.store import Snapshot
 from tests.support import oracle
-from tests.support.builder import random_matrix, write_store
+from tests.support.builder import write_store
 from tests.support.tables import POOL
-
-MATRIX = random_matrix(2, 20)
+from tests.support.titled_store import MATRIX, write_titled
 
 
 @pytest.fixture
 def store(tmp_path):
-    titles = pa.array([f"Title {row}" for row in range(20)])
-    numbers = pa.array(range(20), pa.int64())
-    return write_store(tmp_path / "store", MATRIX, attributes={"title": titles, "n": numbers})
+    return write_titled(tmp_path / "store")
 
 
 @pytest.fixture

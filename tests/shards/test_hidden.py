@@ -7,16 +7,13 @@ from simshard.shards import hidden
 from simshard.shards.errors import StoreError, UnknownItem
 from simshard.shards.hidden import Hidden, change_hidden, hide_item, read_hidden
 from simshard.shards.items import Items
-from tests.support.builder import random_matrix, write_store
-
-MATRIX = random_matrix(2, 20)
+from tests.support.builder import write_store
+from tests.support.titled_store import MATRIX, write_titled
 
 
 @pytest.fixture
 def store(tmp_path):
-    titles = pa.array([f"Title {row}" for row in range(20)])
-    numbers = pa.array(range(20), pa.int64())
-    return write_store(tmp_path / "store", MATRIX, attributes={"title": titles, "n": numbers})
+    return write_titled(tmp_path / "store")
 
 
 def items_of(store):

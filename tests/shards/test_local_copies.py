@@ -14,15 +14,13 @@ from simshard.shards.local_copies import LocalCopies, Location
 from simshard.shards.store import Snapshot
 from tests.support.builder import random_matrix, write_store
 from tests.support.progress import QUIET
-from tests.support.s3 import BUCKET, S3, FaultyRelay, variables
+from tests.support.s3 import BUCKET, FaultyRelay, running_s3, variables
 
 
 @pytest.fixture(scope="module")
 def s3():
-    server = S3()
-    with variables(server.environment()):
+    with running_s3() as server:
         yield server
-    server.close()
 
 
 @pytest.fixture

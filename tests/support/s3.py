@@ -122,3 +122,12 @@ def variables(given):
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def running_s3(**more):
+    """A server, with the environment that its clients need, and more of it."""
+    server = S3()
+    with variables(server.environment() | more):
+        yield server
+    server.close()

@@ -1,7 +1,5 @@
 """A server of a store in a bucket: it follows what changes there, changes it, and goes on while the bucket is away."""
 
-import time
-
 import httpx
 import pytest
 
@@ -11,7 +9,8 @@ from simshard.shards.hidden import change_hidden, read_hidden
 from tests.support import oracle
 from tests.support.builder import random_matrix, write_store
 from tests.support.progress import QUIET
-from tests.support.s3 import BUCKET, S3, FaultyRelay, variables
+from tests.support.s3 import BUCKET, FaultyRelay, running_s3
+from tests.support.server import wait_for
 from tests.support.serving import serving, started
 
 MATRICES = [random_matrix(seed, 60) for seed in range(2)]
@@ -20,17 +19,8 @@ ADMIN = {"Authorization": "Bearer adm1n"}
 
 @pytest.fixture
 def s3(tmp_path):
-    server = S3()
-    with variables(server.environment() | {"SIMSHARD_CACHE_DIR": str(tmp_path / "cache")}):
+    with running_s3(SIMSHARD_CACHE_DIR=str(tmp_path / "cache")) as server:
         yield server
-    server.close()
-
-
-def wait_for(what, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def check(server, snapshot, matrix, hidden=()):
@@ -56,13 +46,13 @@ def test_it_follows_the_bucket_and_does_without_it(s3, tmp_path):
         second = local.resolve()
         send(local, second, there, QUIET)
         there.activate(second)
-        wait_for(lambda: serving(server.url)["snapshot"] == second)
+        wait_for(lambda: serving(server.url)["snapshot"] == second, 30)
         check(server, second, MATRICES[1])
         assert httpx.put(f"{server.url}/v1/items/3/hidden", headers=ADMIN).json()["hidden"]
         assert 3 in read_hidden(there)
         check(server, second, MATRICES[1], hidden=[3])
         change_hidden(there, 5, True)
-        wait_for(lambda: serving(server.url)["hidden"] == 2)
+        wait_for(lambda: serving(server.url)["hidden"] == 2, 30)
         check(server, second, MATRICES[1], hidden=[3, 5])
         relay.share = 1.0  # the bucket answers with faults alone
         wait_for(lambda: serving(server.url)["status"] == "degraded", 60)
@@ -73,7 +63,7 @@ def test_it_follows_the_bucket_and_does_without_it(s3, tmp_path):
         relay.share = 0.0
         wait_for(lambda: serving(server.url)["status"] == "ok", 60)
         assert httpx.post(f"{server.url}/v1/snapshots/rollback", headers=ADMIN).json()["active"] == first
-        wait_for(lambda: serving(server.url)["snapshot"] == first)
+        wait_for(lambda: serving(server.url)["snapshot"] == first, 30)
         check(server, first, MATRICES[0], hidden=[3, 5])
     relay.close()
     assert there.pointer().active == first
