@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
+from simshard.shards.bucket import is_uri
 from simshard.shards.bucket_store import BucketStore
 from simshard.shards.errors import SimshardError
 from simshard.shards.manifest import Manifest
@@ -88,7 +89,7 @@ def run_build(
     store: a path or a URI; what is built for a URI lies in a folder of this machine until it is copied there.
     inputs: files that the build reads, which a cluster's nodes must all see.
     """
-    from simshard.shards.bucket import is_uri
+    from simshard.shards.copies import send
 
     started = time.monotonic()
     if address is not None:
@@ -102,45 +103,29 @@ def run_build(
             )
         join(address)
         check_build(Path(store).absolute(), [path for path in inputs if path != "-"])
-    if is_uri(store):
-        with _staged_for(store) as (staged, remote):
-            manifest = _build_and_send(staged, remote, build, activated)
-            _print_built(staged, manifest, started, json, activated)
-        return
-    opened = Store(Path(store).absolute())
-    with BuildProgress() as progress:
-        manifest = build(opened, progress)
-    _print_built(opened, manifest, started, json, activated)
+    with _built_in(store) as (opened, remote):
+        with BuildProgress() as progress:
+            manifest = build(opened, progress)
+            if remote is not None:
+                send(opened, manifest.name, remote, progress)
+        if remote is not None and activated:
+            remote.activate(manifest.name)
+        if json:
+            print_json(manifest.to_json().rstrip())
+        else:
+            _print_build(opened, manifest, time.monotonic() - started, activated)
 
 
 @contextmanager
-def _staged_for(uri: str) -> Iterator[tuple[Store, BucketStore]]:
-    """A store in a temporary folder whose snapshots have names after those in the bucket, and the bucket's store."""
-    remote = BucketStore(uri)
+def _built_in(store: str) -> Iterator[tuple[Store, BucketStore | None]]:
+    """The store to build in; for a URI a temporary one, with names after those in the bucket, and the bucket's."""
+    if not is_uri(store):
+        yield Store(Path(store).absolute()), None
+        return
+    remote = BucketStore(store)
     remote.check_ours()
-    names = remote.names()
     with tempfile.TemporaryDirectory(prefix="simshard-") as folder:
-        yield Store(folder, latest=max(names, default=None)), remote
-
-
-def _build_and_send(
-    staged: Store, remote: BucketStore, build: Callable[[Store, BuildProgress], Manifest], activated: bool
-) -> Manifest:
-    from simshard.shards.copies import send
-
-    with BuildProgress() as progress:
-        manifest = build(staged, progress)
-        send(staged, manifest.name, remote, progress)
-    if activated:
-        remote.activate(manifest.name)
-    return manifest
-
-
-def _print_built(store: Store, manifest: Manifest, started: float, json: bool, activated: bool) -> None:
-    if json:
-        print_json(manifest.to_json().rstrip())
-    else:
-        _print_build(store, manifest, time.monotonic() - started, activated)
+        yield Store(folder, latest=max(remote.names(), default=None)), remote
 
 
 def _print_build(store: Store, manifest: Manifest, seconds: float, activated: bool) -> None:
@@ -171,13 +156,17 @@ def of_sample(step: int) -> str:
 
 def copied(store: str, name: str | None) -> Store:
     """A store in a folder that has a snapshot (None: the active one) of the store at a path or a URI."""
-    from simshard.shards.bucket import is_uri
-    from simshard.shards.local_copies import readable
+    from simshard.shards.local_copies import LocalCopies, Location
 
     if not is_uri(store):
         return Store(store)
+    copies = LocalCopies(Location(store))
     with BuildProgress() as progress:
-        return readable(store, name, progress)
+        if name is None:
+            copies.follow(progress)
+        else:
+            copies.bring(name, progress)
+    return copies.local
 
 
 def print_table(columns: list[str], rows: list[list[str]]) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from simshard.cli.ingest import StoreOption
 from simshard.cli.output import copied, fail, print_json, print_table, reported_errors, show_size
+from simshard.shards.bucket import is_uri
 
 app = typer.Typer(no_args_is_help=True, help="List, show, switch, check and remove snapshots.")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -133,7 +134,7 @@ def prune(
     for name in removed:
         typer.echo(f"removed {name}")
     for name in held:
-        typer.echo(f"in use or younger, left: {name}" if age or "://" in store else f"in use, left: {name}")
+        typer.echo(f"in use or younger, left: {name}" if age or is_uri(store) else f"in use, left: {name}")
     if not removed and not held:
         typer.echo("nothing to remove")
 

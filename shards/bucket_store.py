@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import xxhash
 
 from simshard.shards.bucket import Bucket
-from simshard.shards.errors import CorruptFile, SimshardError, SnapshotNotFound, StoreError
+from simshard.shards.errors import CorruptFile, SnapshotNotFound, StoreError
 from simshard.shards.leases import EXPIRES, leased, now_of
 from simshard.shards.manifest import MANIFEST, NAME, FileInfo, Manifest, parse_manifest
 from simshard.shards.snapshot_store import SnapshotStore, Stored
@@ -72,20 +72,7 @@ class BucketStore(SnapshotStore):
                     f"{self.place}: it holds {each.path!r}, which is of no store; name an empty folder in it"
                 )
 
-    def verify(self, name: str) -> list[str]:
-        try:
-            manifest = self.manifest(self.resolve(name))
-        except SimshardError as error:
-            return [str(error)]
-        faults = []
-        for info in manifest.files:
-            try:
-                self._verify(name, info)
-            except SimshardError as error:
-                faults.append(str(error))
-        return faults
-
-    def _verify(self, name: str, info: FileInfo) -> None:
+    def check_file(self, name: str, info: FileInfo) -> None:
         path = f"{SNAPSHOTS}/{name}/{info.file}"
         found = self.bucket.find(path)
         fault = None if found is None else f"{found.bytes} bytes, but the manifest says {info.bytes}"
@@ -102,18 +89,18 @@ class BucketStore(SnapshotStore):
     def prune(self, keep: int, older_than: timedelta | None = None) -> tuple[list[str], list[str]]:
         older_than = KEPT if older_than is None else older_than
         now = now_of(self.bucket)
-        pointer, there = self.pointer(), self.names()
-        kept = {pointer.active, *[name for name in pointer.previous if name in there][:keep]}
         files: dict[str, dict[str, datetime]] = {}
         for each in self.bucket.list(f"{SNAPSHOTS}/"):
             files.setdefault(each.path.split("/")[1], {})[each.path] = each.modified
+        there = {name for name, paths in files.items() if f"{SNAPSHOTS}/{name}/{MANIFEST}" in paths}
+        kept, in_use = self.pointer().kept(keep, there), leased(self.bucket, now)
         removed, held = [], []
         for name in sorted(set(files) - kept):
             age = now - max(files[name].values())
             if name not in there:  # somebody copies it there, or was interrupted
-                if age >= max(older_than, EXPIRES) and name not in leased(self.bucket, now):
+                if age >= max(older_than, EXPIRES) and name not in in_use:
                     self.bucket.delete(sorted(files[name]))
-            elif age < older_than or name in leased(self.bucket, now) or not self._withdraw(name, now):
+            elif age < older_than or name in in_use or not self._withdraw(name, now):
                 held.append(name)
             else:
                 self.bucket.delete(sorted(files[name]))

@@ -17,7 +17,7 @@ from simshard.shards.leases import Lease
 from simshard.shards.manifest import MANIFEST, FileInfo, Manifest, verify_file
 from simshard.shards.progress import Progress
 from simshard.shards.snapshot_store import SnapshotStore
-from simshard.shards.store import Store, force
+from simshard.shards.store import Snapshot, Store
 
 _RANGE = 8 << 20
 _AT_ONCE = 8  # ranges
@@ -44,7 +44,8 @@ def fetch(source: SnapshotStore, name: str, target: Store, progress: Progress) -
                 with ThreadPoolExecutor(_AT_ONCE) as pool:
                     for info in manifest.files:
                         _fetch_file(source, name, info, folder, pool, progress)
-                _publish(folder, manifest, target)
+                (folder / MANIFEST).unlink(missing_ok=True)  # of a copy that was interrupted at its end
+                target.take(folder, manifest)
         except OSError as error:
             raise StoreError(f"{error.filename or target.place}: cannot be written ({error.strerror})") from error
     return manifest
@@ -57,8 +58,6 @@ def _held(source: SnapshotStore, name: str) -> Iterator[None]:
         with Lease(source.bucket, name, required=False):
             yield
     elif isinstance(source, Store):
-        from simshard.shards.store import Snapshot
-
         snapshot = Snapshot(source, name)
         try:
             yield
@@ -139,16 +138,6 @@ def _fetch_file(
                     f"read {_TRIES} times; verify the snapshot there"
                 ) from error
             progress.advance(-info.bytes)
-
-
-def _publish(folder: Path, manifest: Manifest, target: Store) -> None:
-    with open(folder / MANIFEST, "wb") as file:
-        file.write(manifest.to_json())
-        file.flush()
-        os.fsync(file.fileno())
-    force(folder)
-    os.rename(folder, target.snapshots / manifest.name)
-    force(target.snapshots)
 
 
 def send(source: Store, name: str, target: BucketStore, progress: Progress) -> Manifest:

@@ -22,7 +22,7 @@ from simshard.shards.copies import fetch
 from simshard.shards.errors import SimshardError, StoreError
 from simshard.shards.hidden import HIDDEN
 from simshard.shards.manifest import FileInfo, Manifest
-from simshard.shards.progress import Progress
+from simshard.shards.progress import Progress, Quiet
 from simshard.shards.snapshot_store import CURRENT, SnapshotStore, Stored
 from simshard.shards.store import Store
 
@@ -31,16 +31,6 @@ Log = logging.getLogger("simshard.copies")
 CACHE_VARIABLE = "SIMSHARD_CACHE_DIR"
 _PERIOD = 0.5
 _AFTER_FAULT = 5.0
-
-
-class Quiet:
-    """A Progress that tells nobody."""
-
-    def phase(self, name: str, unit: str, total: int | None) -> None:
-        """See Progress."""
-
-    def advance(self, units: int) -> None:
-        """See Progress."""
 
 
 def open_store(store: str) -> SnapshotStore:
@@ -107,8 +97,8 @@ class LocalCopies(SnapshotStore):
     def read_range(self, name: str, info: FileInfo, start: int, stop: int) -> bytes:
         return self.local.read_range(name, info, start, stop)
 
-    def verify(self, name: str) -> list[str]:
-        return self.local.verify(name)
+    def check_file(self, name: str, info: FileInfo) -> None:
+        self.local.check_file(name, info)
 
     def prune(self, keep: int, older_than: timedelta | None = None) -> tuple[list[str], list[str]]:
         return self.remote.prune(keep, older_than)
@@ -200,15 +190,3 @@ class Follower:
     def close(self) -> None:
         """Follow no more."""
         self._ended.set()
-
-
-def readable(store: str, name: str | None, progress: Progress | None = None) -> Store:
-    """A store in a folder that has a snapshot (None: the active one) of the store at a path or a URI."""
-    if not is_uri(store):
-        return Store(store)
-    copies = LocalCopies(Location(store))
-    if name is None:
-        copies.follow(progress or Quiet())
-    else:
-        copies.bring(name, progress or Quiet())
-    return copies.local

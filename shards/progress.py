@@ -13,3 +13,13 @@ class Progress(Protocol):
 
     def advance(self, units: int) -> None:
         """Report units done since the last call."""
+
+
+class Quiet:
+    """A Progress that tells nobody."""
+
+    def phase(self, name: str, unit: str, total: int | None) -> None:
+        """See Progress."""
+
+    def advance(self, units: int) -> None:
+        """See Progress."""

@@ -7,14 +7,14 @@ the same time none is lost.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
 import orjson
 
-from simshard.shards.errors import SnapshotNotFound, StoreError
+from simshard.shards.errors import SimshardError, SnapshotNotFound, StoreError
 from simshard.shards.manifest import NAME, FileInfo, Manifest
 
 CURRENT = "current.json"
@@ -27,6 +27,10 @@ class Pointer:
 
     active: str | None
     previous: tuple[str, ...] = ()
+
+    def kept(self, keep: int, there: Collection[str]) -> set[str | None]:
+        """What `prune` leaves: the active snapshot, and the first `keep` of those before it that are still there."""
+        return {self.active, *[name for name in self.previous if name in there][:keep]}
 
 
 class Stored(NamedTuple):
@@ -65,8 +69,8 @@ class SnapshotStore(ABC):
         """Bytes of a snapshot's file. Raises CorruptFile where they are not there."""
 
     @abstractmethod
-    def verify(self, name: str) -> list[str]:
-        """Check every file of a snapshot against its manifest; one sentence for each fault, none if it is sound."""
+    def check_file(self, name: str, info: FileInfo) -> None:
+        """Return if a snapshot's file is what its manifest says. Raises CorruptFile."""
 
     @abstractmethod
     def prune(self, keep: int, older_than: timedelta | None = None) -> tuple[list[str], list[str]]:
@@ -92,6 +96,20 @@ class SnapshotStore(ABC):
                 f"{self.place}: no snapshot {name!r}; `simshard snapshots list` names those there are"
             )
         return name
+
+    def verify(self, name: str) -> list[str]:
+        """Check every file of a snapshot against its manifest; one sentence for each fault, none if it is sound."""
+        try:
+            manifest = self.manifest(self.resolve(name))
+        except SimshardError as error:
+            return [str(error)]
+        faults = []
+        for info in manifest.files:
+            try:
+                self.check_file(name, info)
+            except SimshardError as error:
+                faults.append(str(error))
+        return faults
 
     def activate(self, name: str) -> Pointer:
         """Make a snapshot the active one; the pointer afterwards."""

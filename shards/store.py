@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from simshard.shards.errors import CorruptFile, SimshardError, SnapshotNotFound, StoreError
+from simshard.shards.errors import CorruptFile, SnapshotNotFound, StoreError
 from simshard.shards.manifest import MANIFEST, NAME, FileInfo, Manifest, made_at, name_after, read_manifest, verify_file
 from simshard.shards.snapshot_store import SnapshotStore, Stored
 
@@ -28,14 +28,7 @@ class Staging:
 
     def publish(self, manifest: Manifest) -> None:
         """Make the folder a snapshot, all or nothing; its other files must already be forced to disk."""
-        with open(self.folder / MANIFEST, "xb") as file:
-            file.write(manifest.to_json())
-            file.flush()
-            os.fsync(file.fileno())
-        force(self.folder)
-        os.rename(self.folder, self.store.snapshots / self.name)
-        force(self.store.snapshots)
-        force(self.folder.parent)
+        self.store.take(self.folder, manifest)
 
     def close(self) -> None:
         """Remove what was not published and give the lock up."""
@@ -84,6 +77,17 @@ class Store(SnapshotStore):
             yield staging
         finally:
             staging.close()
+
+    def take(self, folder: Path, manifest: Manifest) -> None:
+        """Make a folder on this file system a snapshot, all or nothing; its files must already be forced to disk."""
+        with open(folder / MANIFEST, "xb") as file:
+            file.write(manifest.to_json())
+            file.flush()
+            os.fsync(file.fileno())
+        force(folder)
+        os.rename(folder, self.snapshots / manifest.name)
+        force(self.snapshots)
+        force(folder.parent)
 
     def clean(self) -> list[str]:
         """Remove the staging folders that no living build holds; their names."""
@@ -154,19 +158,8 @@ class Store(SnapshotStore):
         except OSError as error:
             raise StoreError(f"{self.root / name}: cannot be written ({error.strerror})") from error
 
-    def verify(self, name: str) -> list[str]:
-        try:
-            folder = self.snapshots / self.resolve(name)
-            manifest = read_manifest(folder)
-        except SimshardError as error:
-            return [str(error)]
-        faults = []
-        for info in manifest.files:
-            try:
-                verify_file(folder, info)
-            except CorruptFile as error:
-                faults.append(str(error))
-        return faults
+    def check_file(self, name: str, info: FileInfo) -> None:
+        verify_file(self.snapshots / name, info)
 
     def remove(self, name: str) -> bool:
         """Remove a snapshot, unless somebody has it open; whether it was removed."""
@@ -190,9 +183,8 @@ class Store(SnapshotStore):
         self.clean()
         _remove_unheld(self.incoming)  # of copies that were interrupted, which nobody goes on with any more
         with self._locked():
-            pointer = self.pointer()
             there = self.names()
-            kept = {pointer.active, *[name for name in pointer.previous if name in there][:keep]}
+            kept = self.pointer().kept(keep, there)
             removed: list[str] = []
             held: list[str] = []
             for name in there:
